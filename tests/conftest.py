@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and specifications beside the project; skips where it is missing."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("../shared is not beside the project: no real market data to test on")
+    return SHARED
