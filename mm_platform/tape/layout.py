@@ -28,6 +28,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from mm_platform.core.book_state import BookState
 from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentSpec
 
@@ -45,6 +46,8 @@ class Kind(IntEnum):
     FUNDING = 8
     STATUS = 9
 
+
+__all__ = ["BookState", "COLUMNS", "ESTIMATED_EXCH", "Kind", "LAST", "NOT_MARKET", "REPAIRED", "Tape", "cast_columns"]
 
 # Flags, a bit mask.
 LAST: Final = 1  # last row of one venue message: the book is consistent after it
@@ -64,22 +67,6 @@ COLUMNS: Final[dict[str, npt.DTypeLike]] = {
     "value": np.dtype(np.float64),
     "aux": np.dtype(np.float64),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class BookState:
-    """A book as sorted integer levels, best first, and the venue's sequence id it stands at (-1: none)."""
-
-    bid_ticks: npt.NDArray[np.int64]
-    bid_lots: npt.NDArray[np.int64]
-    ask_ticks: npt.NDArray[np.int64]
-    ask_lots: npt.NDArray[np.int64]
-    seq: int
-
-    @classmethod
-    def empty(cls) -> BookState:
-        nothing = np.empty(0, dtype=np.int64)
-        return cls(nothing, nothing, nothing, nothing, -1)
 
 
 @dataclass(frozen=True, slots=True)
