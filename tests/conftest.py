@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -15,3 +16,8 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("../shared is not beside the project: no real market data to test on")
     return SHARED
+
+
+# A test never asserts a time: the first call of a compiled kernel may take seconds.
+hypothesis.settings.register_profile("mm", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("mm")

@@ -172,7 +172,9 @@ class InstrumentSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         With `side` the result never improves on what was asked (a bid rounds down, an ask rounds up); without it the price must lie
         on the grid, else `DataError`.
         """
-        return _to_steps(price, self.tick, None if side is None else (ROUND_FLOOR if side == Side.BUY else ROUND_CEILING), f"{self.instrument}: price")
+        return _to_steps(
+            price, self.tick, None if side is None else (ROUND_FLOOR if side == Side.BUY else ROUND_CEILING), f"{self.instrument}: price"
+        )
 
     def qty_to_lots(self, qty: str | Decimal, *, down: bool = False) -> int:
         """Decimal quantity to integer lots; off the grid raises `DataError` unless `down`."""

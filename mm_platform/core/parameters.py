@@ -80,7 +80,9 @@ class ParameterSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         """A float value by name; `ConfigError` if absent or not a number."""
         entry = self.values.get(name)
         if entry is None or isinstance(entry.value, str) or entry.value is None:
-            raise ConfigError(f"parameter set for {self.instrument}: {name} is {'missing' if entry is None else repr(entry.value)}, expected a number")
+            raise ConfigError(
+                f"parameter set for {self.instrument}: {name} is {'missing' if entry is None else repr(entry.value)}, expected a number"
+            )
         return float(entry.value)
 
     @property
@@ -129,7 +131,12 @@ def validate(pset: ParameterSet) -> None:
         entry = pset.values[name]
         if entry.unit != unit:
             raise ConfigError(f"parameter set for {pset.instrument}: {name} has unit {entry.unit!r}, expected {unit!r}")
-        if isinstance(entry.value, bool) or not isinstance(entry.value, (int, float)) or not math.isfinite(entry.value) or not low <= entry.value <= high:
+        if (
+            isinstance(entry.value, bool)
+            or not isinstance(entry.value, (int, float))
+            or not math.isfinite(entry.value)
+            or not low <= entry.value <= high
+        ):
             raise ConfigError(f"parameter set for {pset.instrument}: {name} is {entry.value!r}, expected a number in [{low}, {high}] {unit}")
         _check_stderr(pset, name, entry)
     price = pset.number("inventory_unit_price")
@@ -150,9 +157,13 @@ def validate(pset: ParameterSet) -> None:
         _check_stderr(pset, name, entry)
     horizon = pset.values["horizon"]
     if horizon.unit != "name" or horizon.value not in ("fixed", "rolling", "relaxation"):
-        raise ConfigError(f"parameter set for {pset.instrument}: horizon is {horizon.value!r} [{horizon.unit}], expected fixed, rolling or relaxation [name]")
+        raise ConfigError(
+            f"parameter set for {pset.instrument}: horizon is {horizon.value!r} [{horizon.unit}], expected fixed, rolling or relaxation [name]"
+        )
     if pset.number("min_spread") > pset.number("max_spread"):
-        raise ConfigError(f"parameter set for {pset.instrument}: min_spread {pset.number('min_spread')} exceeds max_spread {pset.number('max_spread')}")
+        raise ConfigError(
+            f"parameter set for {pset.instrument}: min_spread {pset.number('min_spread')} exceeds max_spread {pset.number('max_spread')}"
+        )
     if pset.number("max_inventory") <= 0 or pset.number("order_size") <= 0:
         raise ConfigError(f"parameter set for {pset.instrument}: max_inventory and order_size must be positive")
 

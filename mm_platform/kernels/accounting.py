@@ -149,12 +149,20 @@ def attribution(ledger: Int64s, spec: InstrumentSpec) -> Attribution:
 
 def money_of(spec: InstrumentSpec, *, maker_fee: float | None = None, taker_fee: float | None = None) -> Money:
     """The ledger's constants of an instrument, with its own fees unless others are given."""
-    return Money(spec.lot_base, float(spec.tick), spec.maker_fee if maker_fee is None else maker_fee, spec.taker_fee if taker_fee is None else taker_fee)
+    return Money(
+        spec.lot_base, float(spec.tick), spec.maker_fee if maker_fee is None else maker_fee, spec.taker_fee if taker_fee is None else taker_fee
+    )
 
 
 @kernel
 def markouts_path(
-    fill_ts: Int64s, fill_side: Int64s, mid_ts: Int64s, mid_half_ticks: Int64s, fill_mid_half: Int64s, horizon_ns: int, out_frac: npt.NDArray[np.float64]
+    fill_ts: Int64s,
+    fill_side: Int64s,
+    mid_ts: Int64s,
+    mid_half_ticks: Int64s,
+    fill_mid_half: Int64s,
+    horizon_ns: int,
+    out_frac: npt.NDArray[np.float64],
 ) -> None:
     """Mark-outs: relative mid move in our favour from just before the fill to `horizon_ns` later, at the mid at or before that time.
 

@@ -53,7 +53,11 @@ def book_state(book: Book, seq: int) -> BookState:
     """The state at rest of a working book: copies, best first."""
     bids, asks = int(book.n[0]), int(book.n[1])
     return BookState(
-        book.bid_ticks[:bids][::-1].copy(), book.bid_lots[:bids][::-1].copy(), book.ask_ticks[:asks][::-1].copy(), book.ask_lots[:asks][::-1].copy(), seq
+        book.bid_ticks[:bids][::-1].copy(),
+        book.bid_lots[:bids][::-1].copy(),
+        book.ask_ticks[:asks][::-1].copy(),
+        book.ask_lots[:asks][::-1].copy(),
+        seq,
     )
 
 

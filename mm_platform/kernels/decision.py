@@ -273,9 +273,7 @@ def decide_step(p: DecisionParams, view: MarketView, state: LocalState, actions:
         if lots > 0 and now_ns - state.i[LAST_TAKER] >= p.orders.hedge_interval_ns:
             crossing = send_taker(p, view, state, actions, now_ns, lots if base > 0.0 else -lots, HEDGE)
 
-    market = Market(
-        mid, microprice, view.order_flow_imbalance, view.kyle_lambda, short_volatility, (now_ns - state.i[START]) * 1e-9 / 31_536_000.0
-    )
+    market = Market(mid, microprice, view.order_flow_imbalance, view.kyle_lambda, short_volatility, (now_ns - state.i[START]) * 1e-9 / 31_536_000.0)
     quote = quote_step(p.quote, market, inventory_base)
     bid_ticks, ask_ticks, clamps = round_step(quote, p.money.tick_size, view.bid_ticks, view.ask_ticks)
     allow_bid = decision.allow_bid
@@ -331,7 +329,16 @@ def local_on_reject(state: LocalState, policy: OrderPolicy, order_id: int, now_n
 
 @kernel
 def local_on_fill(
-    state: LocalState, money: Money, order_id: int, side: int, price_ticks: int, lots: int, leaves_lots: int, maker: int, mid_half_ticks: int, now_ns: int
+    state: LocalState,
+    money: Money,
+    order_id: int,
+    side: int,
+    price_ticks: int,
+    lots: int,
+    leaves_lots: int,
+    maker: int,
+    mid_half_ticks: int,
+    now_ns: int,
 ) -> int:
     """An execution of ours: ledger, average entry, age of the position, working order. Returns the fee in nano quote."""
     before = state.ledger[POSITION]

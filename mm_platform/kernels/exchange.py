@@ -292,7 +292,9 @@ def exchange_on_level(
         return
     for slot in range(orders.id.shape[0]):
         if orders.id[slot] != 0 and orders.side[slot] == side and orders.price_ticks[slot] == price_ticks:
-            orders.front_lots[slot] = queue_after_depth(params, orders.front_lots[slot], orders.traded_lots[slot], float(before_lots), float(after_lots))
+            orders.front_lots[slot] = queue_after_depth(
+                params, orders.front_lots[slot], orders.traded_lots[slot], float(before_lots), float(after_lots)
+            )
             orders.traded_lots[slot] = 0.0
     if improves == 0 or after_lots <= 0:
         return
@@ -412,7 +414,9 @@ def exchange_cancel(orders: OwnOrders, order_id: int) -> int:
 
 
 @kernel
-def exchange_on_depth(params: ExchangeParams, book: Book, orders: OwnOrders, executions: Executions, side: int, price_ticks: int, lots: int, top: int) -> int:
+def exchange_on_depth(
+    params: ExchangeParams, book: Book, orders: OwnOrders, executions: Executions, side: int, price_ticks: int, lots: int, top: int
+) -> int:
     """A depth row (`top` 0) or a best-quote row (`top` 1) at the venue: update its book, advance queues, fill what it crosses.
 
     Levels of the other side that a new best crosses are dropped: they are stale. Returns 0 or the book's `FULL`.

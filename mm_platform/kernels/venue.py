@@ -111,9 +111,7 @@ def venue_after_row(venue: VenueState, kind: int, flags: int) -> None:
 
 
 @kernel
-def venue_on_request(
-    params: ExchangeParams, venue: VenueState, what: int, order_id: int, side: int, price_ticks: int, lots: int, tif: int
-) -> int:
+def venue_on_request(params: ExchangeParams, venue: VenueState, what: int, order_id: int, side: int, price_ticks: int, lots: int, tif: int) -> int:
     """One request of ours at the venue. Placing returns RESTING, EXPIRED, FILLED or NO_ROOM; cancelling the lots that were left or -1."""
     venue.executions.n[0] = 0
     if what == REQUEST_CANCEL:

@@ -165,7 +165,22 @@ def deliver_executions(p: DecisionParams, latency: Latency, run: Run, now_ns: in
         if mid_half == 0:
             mid_half = 2 * e.price_ticks[k]
         fee = venue_book_execution(p.money, run.venue, k)
-        if push(run.answers, now_ns + latency.response_ns, FILL, e.id[k], e.side[k], e.price_ticks[k], e.lots[k], e.leaves_lots[k], e.maker[k], mid_half, purpose) != 0:
+        if (
+            push(
+                run.answers,
+                now_ns + latency.response_ns,
+                FILL,
+                e.id[k],
+                e.side[k],
+                e.price_ticks[k],
+                e.lots[k],
+                e.leaves_lots[k],
+                e.maker[k],
+                mid_half,
+                purpose,
+            )
+            != 0
+        ):
             return QUEUE_FULL
         run.fills.exch_ts[n] = now_ns
         run.fills.local_ts[n] = run.answers.head[2]
@@ -197,7 +212,9 @@ def on_answer(p: DecisionParams, run: Run) -> None:
     elif kind == GONE:
         local_on_gone(run.local, a.id[at])
     elif kind == FILL:
-        local_on_fill(run.local, p.money, a.id[at], a.side[at], a.price_ticks[at], a.lots[at], a.extra[at], a.maker[at], a.mid_half_ticks[at], a.ts[at])
+        local_on_fill(
+            run.local, p.money, a.id[at], a.side[at], a.price_ticks[at], a.lots[at], a.extra[at], a.maker[at], a.mid_half_ticks[at], a.ts[at]
+        )
     else:
         run.counters[C_CANCEL_REJECTS] += 1
 
@@ -236,7 +253,13 @@ def on_decision(p: DecisionParams, latency: Latency, grid: Grid, run: Run) -> in
     now = grid.ts[g]
     run.cursor[GRID] = g + 1
     view = MarketView(
-        int(grid.valid[g]), grid.bid_ticks[g], grid.ask_ticks[g], grid.microprice[g], grid.order_flow_imbalance[g], grid.kyle_lambda[g], grid.short_volatility[g]
+        int(grid.valid[g]),
+        grid.bid_ticks[g],
+        grid.ask_ticks[g],
+        grid.microprice[g],
+        grid.order_flow_imbalance[g],
+        grid.kyle_lambda[g],
+        grid.short_volatility[g],
     )
     trace = decide_step(p, view, run.local, run.actions, now)
     c = run.counters
@@ -313,7 +336,9 @@ def replay_span(p: DecisionParams, x: ExchangeParams, latency: Latency, rows: Ro
         if what == 3:
             kind = int(rows.kind[i])
             flags = int(rows.flags[i])
-            status = venue_on_row(x, p.money, run.venue, kind, int(rows.side[i]), flags, rows.price_ticks[i], rows.qty_lots[i], rows.seq[i], rows.value[i], rows.aux[i])
+            status = venue_on_row(
+                x, p.money, run.venue, kind, int(rows.side[i]), flags, rows.price_ticks[i], rows.qty_lots[i], rows.seq[i], rows.value[i], rows.aux[i]
+            )
             if status != DONE:
                 return BOOK_FULL
             if run.venue.executions.n[0] > 0:

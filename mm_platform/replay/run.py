@@ -6,6 +6,7 @@ errors. Does not belong here: the loop itself (`replay.loop`), files, choosing p
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,8 +24,8 @@ from mm_platform.replay import loop
 from mm_platform.replay.messages import new_fill_log, new_queue
 from mm_platform.replay.result import FillTable, ReplayResult, RunCounters
 from mm_platform.replay.settings import ReplaySettings
-from mm_platform.tape.features import Features
 from mm_platform.tape.book_path import BOOK_CAPACITY, book_at
+from mm_platform.tape.features import Features
 from mm_platform.tape.layout import Kind, Tape
 
 _ERRORS: Final = {
@@ -43,7 +44,9 @@ class ScheduledParameters:
     fitted_through_ns: int = -1
 
 
-def replay(tape: Tape, features: Features, schedule: Sequence[ScheduledParameters], settings: ReplaySettings, *, end_ns: int | None = None) -> ReplayResult:
+def replay(
+    tape: Tape, features: Features, schedule: Sequence[ScheduledParameters], settings: ReplaySettings, *, end_ns: int | None = None
+) -> ReplayResult:
     """Replay one strategy from the first scheduled time to `end_ns` (exclusive; default: past the last row and grid point).
 
     Parameters
@@ -64,7 +67,7 @@ def replay(tape: Tape, features: Features, schedule: Sequence[ScheduledParameter
         raise DataError(f"{tape.spec.instrument}: nothing to replay: {len(tape)} rows, {len(features.grid_ts)} decisions")
     if not schedule:
         raise DataError(f"{tape.spec.instrument}: no parameters to replay with")
-    for before, after in zip(schedule, schedule[1:], strict=False):
+    for before, after in itertools.pairwise(schedule):
         if after.from_ns <= before.from_ns:
             raise DataError(f"schedule is not ascending: {after.from_ns} follows {before.from_ns}")
     for entry in schedule:
@@ -88,7 +91,9 @@ def replay(tape: Tape, features: Features, schedule: Sequence[ScheduledParameter
     if status != loop.DONE:
         raise DataError(f"{tape.spec.instrument}: {_ERRORS[status]}")
     if identity_residual_quanta(run.venue.ledger) != 0:
-        raise InvariantError(f"{tape.spec.instrument}: the ledger's parts do not sum to its total (off by {identity_residual_quanta(run.venue.ledger)} quanta)")
+        raise InvariantError(
+            f"{tape.spec.instrument}: the ledger's parts do not sum to its total (off by {identity_residual_quanta(run.venue.ledger)} quanta)"
+        )
     return _result(tape, settings, schedule, run, start_ns, stop_ns)
 
 
@@ -109,7 +114,11 @@ def _run_once(
     stamps = loop.Stamps(tape.local_ts[settled][order], tape.value[settled][order], tape.aux[settled][order])
     n_samples = len(features.grid_ts) // settings.sample_every + 2
     samples = loop.Samples(
-        settings.sample_every, np.zeros(n_samples, dtype=np.int64), np.zeros(n_samples), np.zeros(n_samples, dtype=np.int64), np.zeros(n_samples, dtype=np.int64)
+        settings.sample_every,
+        np.zeros(n_samples, dtype=np.int64),
+        np.zeros(n_samples),
+        np.zeros(n_samples, dtype=np.int64),
+        np.zeros(n_samples, dtype=np.int64),
     )
     cursor = np.zeros(loop.CURSOR_SIZE, dtype=np.int64)
     cursor[loop.ROW] = first_row
@@ -149,7 +158,9 @@ def _run_once(
     return run, loop.DONE
 
 
-def _result(tape: Tape, settings: ReplaySettings, schedule: Sequence[ScheduledParameters], run: loop.Run, start_ns: int, stop_ns: int) -> ReplayResult:
+def _result(
+    tape: Tape, settings: ReplaySettings, schedule: Sequence[ScheduledParameters], run: loop.Run, start_ns: int, stop_ns: int
+) -> ReplayResult:
     samples = int(run.cursor[loop.SAMPLE])
     final = float(ledger_equity_quote(run.venue.ledger, schedule[-1].params.money))
     end = min(stop_ns, int(tape.exch_ts[-1]))

@@ -36,5 +36,9 @@ class ReplaySettings:
         if conservative and (self.entry_latency_ns <= 0 or self.response_latency_ns <= 0):
             raise DataError("a conservative replay needs a latency above zero both ways; state one, or use mode 'reference'")
         return ExchangeParams(
-            CONSERVATIVE if conservative else REFERENCE, QUEUE_MODELS[self.queue_model], self.power, 1 if conservative or self.partial_fills else 0, lot_base
+            CONSERVATIVE if conservative else REFERENCE,
+            QUEUE_MODELS[self.queue_model],
+            self.power,
+            1 if conservative or self.partial_fills else 0,
+            lot_base,
         )
