@@ -24,7 +24,7 @@ from mm_platform.core.errors import ConfigError, DataError, InvariantError
 from mm_platform.core.events import AnyEvent, BookSnapshot, Fill, OrderAck, OrderReject, OrderUpdate, Position, Timer
 from mm_platform.core.instrument import InstrumentSpec
 from mm_platform.kernels.accounting import NANO, POSITION, Money, identity_residual_quanta, ledger_mark, new_ledger
-from mm_platform.kernels.book import DEFAULT_CAPACITY, book_top, load_book
+from mm_platform.kernels.book import book_top, load_book
 from mm_platform.kernels.exchange import EXPIRED, FILLED, GTC, GTX, IOC, NO_ROOM, RESTING, new_executions, new_own_orders
 from mm_platform.kernels.venue import (
     DEPTH_SEQ,
@@ -40,6 +40,7 @@ from mm_platform.kernels.venue import (
 )
 from mm_platform.replay.market_events import EventBuilder
 from mm_platform.replay.settings import ReplaySettings
+from mm_platform.tape.book_path import BOOK_CAPACITY
 from mm_platform.tape.layout import Tape
 
 _FOREVER: Final = 2**62
@@ -121,7 +122,7 @@ class SimulatedVenue:
         self._money = money
         self._end_ns = _FOREVER if end_ns is None else end_ns
         self._venue = VenueState(
-            load_book(start.book, DEFAULT_CAPACITY), new_own_orders(), new_executions(), np.zeros(VENUE_I_SIZE, dtype=np.int64), new_ledger()
+            load_book(start.book, BOOK_CAPACITY), new_own_orders(), new_executions(), np.zeros(VENUE_I_SIZE, dtype=np.int64), new_ledger()
         )
         self._venue.i[DEPTH_SEQ] = start.book.seq
         bid, _, ask, _ = book_top(self._venue.book)
@@ -201,8 +202,7 @@ class SimulatedVenue:
                 # a row may be seen at its venue time: everything up to t must be known before anything at t is handed out
                 self._read_chunk()
                 continue
-            over = what == 0 or (what == 2 and self._end_ns == _FOREVER and self._row is None and not self._requests)
-            if over or t >= self._end_ns:
+            if t >= self._end_ns or (self._end_ns == _FOREVER and not self._alive()):
                 return None
             if what == 3:
                 self._on_row()
@@ -233,6 +233,9 @@ class SimulatedVenue:
         return self._venue.ledger.copy()
 
     # -- inside --------------------------------------------------------------------------------------------------------------------------
+
+    def _alive(self) -> bool:
+        return self._row is not None or bool(self._local or self._answers or self._requests)
 
     def _read_chunk(self) -> None:
         chunk = next(self._chunks, None)
@@ -283,7 +286,7 @@ class SimulatedVenue:
             raise InvariantError("no row is waiting")
         ts, kind, side, flags, price_ticks, lots, seq, value, aux = row
         if venue_on_row(self._params, self._money, self._venue, kind, side, flags, price_ticks, lots, seq, value, aux) != 0:
-            raise DataError(f"{self._instrument}: the venue's book outgrew {DEFAULT_CAPACITY} levels on one side at {ts} ns")
+            raise DataError(f"{self._instrument}: the venue's book outgrew {BOOK_CAPACITY} levels on one side at {ts} ns")
         if self._venue.executions.n[0] > 0:
             self._deliver(ts)
         venue_after_row(self._venue, kind, flags)
