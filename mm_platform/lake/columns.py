@@ -110,6 +110,11 @@ def constant_column(value: str | int, type_: Any, rows: int) -> Any:
     return pa.DictionaryArray.from_arrays(index, word)
 
 
+def mask_column(mask: Sequence[bool]) -> Any:
+    """A boolean column without nulls, for `pyarrow.Table.filter`."""
+    return pa.Array.from_buffers(pa.bool_(), len(mask), [None, pa.py_buffer(np.packbits(np.array(mask, dtype=np.bool_), bitorder="little"))])
+
+
 def _from_values(schema: TableSchema, field: Field, values: npt.ArrayLike) -> Any:
     what = f"table {schema.name}, column {field.name}"
     if pat.is_string(field.type):

@@ -22,6 +22,7 @@ import fcntl
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -50,6 +51,10 @@ class CommitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     schema: int
     renames: tuple[Rename, ...]
+
+
+def _temporary_name(commit_id: str) -> str:
+    return f".{DATA_FILE}.{commit_id}.tmp"
 
 
 def no_step(name: str) -> None:
@@ -114,7 +119,7 @@ class Commit:
             raise ConfigError(f"table {table}, {partition}: already written in this commit; keep the writer and write on")
         self._lock(schema, partition)
         final = data_path(self._root, table, partition)
-        temporary = final.with_name(f".{DATA_FILE}.{self._id}.tmp")
+        temporary = final.with_name(_temporary_name(self._id))
         self._step(f"write {table}")
         os.write(self._open_fd, f"{temporary.relative_to(self._root)}\n".encode())
         os.fsync(self._open_fd)
@@ -155,11 +160,12 @@ class Commit:
 
     def abort(self) -> None:
         """Discard everything not committed; after `commit()` it only frees the locks."""
-        if not self._done:
-            for writer in self._writers.values():
-                writer.close()
-                writer.temporary.unlink(missing_ok=True)
-        self._close()
+        with ExitStack() as stack:  # every step is taken, also where closing a file fails (a full disk)
+            stack.callback(self._close)
+            if not self._done:
+                for writer in self._writers.values():
+                    stack.callback(writer.temporary.unlink, missing_ok=True)
+                    stack.callback(writer.close)
 
     @property
     def _commits(self) -> Path:
@@ -168,7 +174,8 @@ class Commit:
     def _renames(self) -> tuple[Rename, ...]:
         order = sorted(self._writers, key=lambda key: (key[0] == "data_quality", key))
         return tuple(
-            Rename(str(self._writers[key].temporary.relative_to(self._root)), str(data_path(self._root, *key).relative_to(self._root))) for key in order
+            Rename(str(self._writers[key].temporary.relative_to(self._root)), str(data_path(self._root, *key).relative_to(self._root)))
+            for key in order
         )
 
     def _start(self) -> int:
@@ -177,6 +184,7 @@ class Commit:
         fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX)
         hidden.replace(self._commits / f"{self._id}{_OPEN}")
+        sync_folder(self._commits)
         return fd
 
     def _close(self) -> None:
@@ -237,23 +245,19 @@ def recorded(root: Path) -> list[Path]:
 def _bury(root: Path, commits: Path, commit_id: str) -> None:
     note = commits / f"{commit_id}{_OPEN}"
     try:
-        fd = os.open(note, os.O_RDONLY | os.O_CLOEXEC)
+        file = note.open("rb")
     except FileNotFoundError:
         return  # its writer ended meanwhile
-    try:
+    with file:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # its writer lives
-        # the record may have appeared after the directory was listed; its writer is dead now, so there will be no other
+        # the record may have appeared after the folder was listed; the writer is dead now, so nothing more will
         carry_out(root, commits / f"{commit_id}{_RECORD}")
-        for line in note.read_text(encoding="utf-8").splitlines():
+        for line in file.read().decode().splitlines():
             temporary = root / line
-            if temporary.name.startswith(".") and temporary.name.endswith(f".{commit_id}.tmp"):
+            if temporary.name == _temporary_name(commit_id):
                 temporary.unlink(missing_ok=True)
         (commits / f".{commit_id}.tmp").unlink(missing_ok=True)
         note.unlink(missing_ok=True)
-    except FileNotFoundError:
-        return  # another opener buried it first
-    finally:
-        os.close(fd)

@@ -16,11 +16,11 @@ The schema file has the shape of a partition because DuckDB wants the same Hive 
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -49,15 +49,15 @@ class Partition:
 
     venue: str
     symbol: str
-    date: date
+    date: datetime.date
 
     def __post_init__(self) -> None:
         InstrumentId.parse(f"{self.venue}:{self.symbol}")
-        if type(self.date) is not date:
+        if type(self.date) is not datetime.date:
             raise ConfigError(f"partition date of {self.venue}:{self.symbol} must be a datetime.date, got {self.date!r}")
 
     @classmethod
-    def of(cls, instrument: InstrumentId, day: date) -> Partition:
+    def of(cls, instrument: InstrumentId, day: datetime.date) -> Partition:
         return cls(instrument.venue, instrument.symbol, day)
 
     @classmethod
@@ -121,7 +121,7 @@ def _partition_of(date_dir: Path) -> Partition:
     if not _DAY.fullmatch(day):
         raise DataError(f"{date_dir}: {day!r} is not a day of the form YYYY-MM-DD; move the folder out of the lake")
     try:
-        return Partition(venue, symbol, date.fromisoformat(day))
+        return Partition(venue, symbol, datetime.date.fromisoformat(day))
     except (ConfigError, ValueError) as err:
         raise DataError(f"{date_dir}: not a partition ({err}); move the folder out of the lake") from None
 

@@ -52,8 +52,7 @@ class WriterLock:
                     os.close(self._fd)
                     raise LakeBusy(f"{what} is being written by process {holder} (waited {wait_s:g} s); wait until it is done, or stop it") from None
             time.sleep(_POLL_S)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+        os.pwrite(self._fd, f"{os.getpid():<20}\n".encode(), 0)  # of one length, so that it never needs truncating: nobody reads half
 
     def release(self) -> None:
         """Let the next writer in; calling it again does nothing."""

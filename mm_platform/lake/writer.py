@@ -82,7 +82,9 @@ class TableWriter:
             return
         absent = [key for key in GRID_KEYS if self.schema.on_grid and not self._metadata.get(key)]
         if absent:
-            raise DataError(f"table {self.schema.name}, {self.partition}: counts in ticks or lots, so its metadata must say {' and '.join(absent)} (decimal strings)")
+            raise DataError(
+                f"table {self.schema.name}, {self.partition}: counts in ticks or lots, so its metadata must say {' and '.join(absent)} (decimal strings)"
+            )
         if self.schema.name == "data_quality" and self.rows != 1:
             raise DataError(f"table data_quality, {self.partition}: expected exactly one row, got {self.rows}")
         self._flush(whole_groups_only=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -55,10 +56,10 @@ def test_dying_before_any_step_leaves_old_or_new(lake, tmp_path):
         assert generations(opened, BTC, DAY) == {3}
 
 
-def test_views_answer_before_anyone_repairs(lake, tmp_path):
+def test_files_can_be_read_before_anyone_repairs(lake, tmp_path):
     subprocess.run([sys.executable, WRITING, "die", tmp_path / "dying", "rename tape"], check=True)
     root = tmp_path / "dying" / "0"
-    con = connect(lake.root)  # views of another lake's folder: no repair of this one
+    con = connect(lake.root)  # another lake: this one stays unrepaired
     files = f"read_parquet('{root}/tape/*/*/*/part-*.parquet')"
     assert con.sql(f"SELECT count(*), min(qty_lots), max(qty_lots) FROM {files}").fetchall() == [(100, 1, 1)]
     con.close()
@@ -118,24 +119,59 @@ def test_leaving_without_commit_discards(lake):
     write_day(lake, BTC, DAY, 10, 1)
     with lake.begin() as commit:
         commit.write("trades", PARTITION, rows_of(TABLES["trades"], DAY, 10, 2), GRID)
-    with pytest.raises(KeyError), lake.begin() as commit:
-        commit.write("trades", PARTITION, rows_of(TABLES["trades"], DAY, 10, 2), GRID)
-        raise KeyError("the caller's own mistake")
+
+    def fail_midway():
+        with lake.begin() as commit:
+            commit.write("trades", PARTITION, rows_of(TABLES["trades"], DAY, 10, 2), GRID)
+            raise KeyError("the caller's own mistake")
+
+    with pytest.raises(KeyError):
+        fail_midway()
     assert generations(lake, BTC, DAY) == {1}
     assert leftovers(lake.root) == []
 
 
-def test_a_file_unfit_to_be_seen_stops_the_whole_commit(lake):
+@pytest.mark.parametrize(
+    ("table", "rows", "metadata", "message"),
+    [
+        ("tape", 10, {"tick_size": "0.1"}, "must say lot_size"),
+        ("data_quality", 2, {}, "exactly one row, got 2"),
+        ("data_quality", 0, {}, "exactly one row, got 0"),
+    ],
+)
+def test_a_file_unfit_to_be_seen_stops_the_whole_commit(lake, table, rows, metadata, message):
+    def write():
+        with lake.begin() as commit:
+            commit.write("trades", PARTITION, rows_of(TABLES["trades"], DAY, 10, 2), GRID)
+            commit.write(table, PARTITION, rows_of(TABLES[table], DAY, rows, 2), metadata)
+            commit.commit()
+
     write_day(lake, BTC, DAY, 10, 1)
-    with pytest.raises(DataError, match="must say lot_size"), lake.begin() as commit:
-        commit.write("trades", PARTITION, rows_of(TABLES["trades"], DAY, 10, 2), GRID)
-        commit.write("tape", PARTITION, rows_of(TABLES["tape"], DAY, 10, 2), {"tick_size": "0.1"})
-        commit.commit()
-    with pytest.raises(DataError, match="exactly one row, got 2"), lake.begin() as commit:
-        commit.write("data_quality", PARTITION, rows_of(TABLES["data_quality"], DAY, 2, 2))
-        commit.commit()
+    with pytest.raises(DataError, match=message):
+        write()
     assert generations(lake, BTC, DAY) == {1}
     assert leftovers(lake.root) == []
+
+
+def test_a_full_disk_leaves_nothing_behind(lake, monkeypatch):
+    def write():
+        with lake.begin() as commit:
+            for table in ("trades", "book_top"):
+                writer = commit.writer(table, PARTITION, GRID)
+                writer.write(rows_of(TABLES[table], DAY, 10, 2))
+                monkeypatch.setattr(writer._parquet, "close", no_space)
+            commit.commit()
+
+    def no_space():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_day(lake, BTC, DAY, 10, 1)
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert generations(lake, BTC, DAY) == {1}
+    assert leftovers(lake.root) == []
+    with Lake(lake.root).lock(BTC):  # the instrument is free
+        pass
 
 
 def test_a_commit_is_used_once(lake):
@@ -181,7 +217,7 @@ def test_lock_of_a_killed_writer_is_free(lake):
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(LakeBusy, match=f"by process {holder.pid} "), lake.lock(BTC):
         pass
-    with pytest.raises(LakeBusy, match="waited 0.1 s"), lake.lock(BTC, wait_s=0.1):
+    with pytest.raises(LakeBusy, match=r"waited 0\.1 s"), lake.lock(BTC, wait_s=0.1):
         pass
     holder.kill()
     holder.communicate()

@@ -56,7 +56,7 @@ def test_absent_and_incomplete_days_are_refused(lake):
     assert lake.complete_partitions(BTC) == [PARTITION]
     with pytest.raises(DataError, match=r"no complete data on 2026-03-02; .* has 2026-03-01"):
         lake.read("trades", instrument=BTC, dates=[DAY, NEXT_DAY])
-    with pytest.raises(DataError, match="okx:ETH-USDT has no data on 2026-03-01; .* no days of it"):
+    with pytest.raises(DataError, match=r"okx:ETH-USDT has no data on 2026-03-01; .* no days of it"):
         lake.read("fits", instrument=ETH, dates=[DAY])
     with pytest.raises(ConfigError, match="no dates"):
         lake.read("trades", instrument=BTC, dates=[])
@@ -95,7 +95,8 @@ def test_rows_of_another_day_are_refused(lake, shift_ns):
 
 
 @pytest.mark.parametrize(
-    ("venue", "symbol"), [("..", "BTC-USDT"), ("sim", "../../x"), ("sim/x", "BTC-USDT"), ("", "BTC-USDT"), ("sim", "BTC-USDT\n"), ("~schema", "~schema")]
+    ("venue", "symbol"),
+    [("..", "BTC-USDT"), ("sim", "../../x"), ("sim/x", "BTC-USDT"), ("", "BTC-USDT"), ("sim", "BTC-USDT\n"), ("~schema", "~schema")],
 )
 def test_only_instruments_become_folders(venue, symbol):
     with pytest.raises(ConfigError, match="instrument id"):
@@ -176,7 +177,7 @@ def test_a_lake_of_other_columns_is_refused_once_it_holds_rows(lake):
     Lake.open(lake.root)  # no rows yet: the schema file is simply written anew
     lake.write("fits", PARTITION, rows_of(TABLES["fits"], DAY, 1))
     pq.write_table(old.empty_table(), schema_path(lake.root, "fits"))
-    with pytest.raises(DataError, match="table fits of the lake .* was written with other columns"):
+    with pytest.raises(DataError, match=r"table fits of the lake .* was written with other columns"):
         Lake.open(lake.root)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lake.rows import BTC, DAY, write_day
-
 from mm_platform.lake.store import Lake
 
 ROWS = 20_000
