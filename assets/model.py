@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -10,11 +11,12 @@ from assets.market import market__signals, market__tape
 from assets.metadata import markdown_table, picture
 from assets.partitions import INSTRUMENT_DAY, instrument_day
 from assets.resources import SettingsResource
-from mm_platform.workflow.backtest import judge_chosen
 from mm_platform.workflow.fits import fit_day
-from mm_platform.workflow.publish import make_challenger, register_candidate
+from mm_platform.workflow.judge import judge_chosen
+from mm_platform.workflow.publish import challenge, register_candidate
 from mm_platform.workflow.record import load_record
-from mm_platform.workflow.sweep import run_sweep
+from mm_platform.report.thumbnails import sweep_png
+from mm_platform.workflow.sweep import choose
 
 Steps = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
 
@@ -36,15 +38,11 @@ def model__fits(context: dg.AssetExecutionContext, settings: SettingsResource) -
 def model__sweep(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
     """Risk aversion x hedge threshold over the days up to this one: chosen on the earlier part, judged on the later part."""
     instrument, day = instrument_day(context.partition_key)
-    swept = run_sweep(settings.load(instrument), through=day)
-    metadata: dict[str, object] = {
-        "sweep_id": swept.sweep_id,
-        "points": swept.points,
-        "chosen_risk_aversion": swept.risk_aversion,
-        "chosen_hedge_threshold": "never" if swept.hedge_threshold is None else swept.hedge_threshold,
-    }
-    if swept.grid is not None:
-        metadata["heat_map"] = picture(swept.heat_map_png())
+    swept = choose(settings.load(instrument), through=day)
+    metadata: dict[str, Any] = {"sweep_id": swept.sweep_id, "points": swept.points, "replays": swept.computed, "chosen": swept.chosen.why}
+    grid = swept.grid()
+    if grid is not None:
+        metadata["heat_map"] = picture(sweep_png(grid))
     return dg.MaterializeResult(metadata=metadata)
 
 
@@ -59,16 +57,17 @@ def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResourc
     """The chosen point over the judged stretch: fills, equity, attribution, mark-outs, the report page."""
     instrument, day = instrument_day(context.partition_key)
     judged = judge_chosen(settings.load(instrument), day)
-    yield dg.MaterializeResult(
-        metadata={
-            "total_pnl": judged.total_pnl,
-            "attribution": markdown_table(("part", "quote"), judged.attribution_rows()),
-            "maker_fills": judged.maker_fills,
-            "taker_fills": judged.taker_fills,
-            "equity": picture(judged.equity_png()),
-            "report": dg.MetadataValue.path(str(judged.report)),
-        }
-    )
+    metadata: dict[str, Any] = {
+        "total_pnl": judged.total_pnl,
+        "attribution": markdown_table(("part", "quote"), judged.attribution_rows()),
+        "maker_fills": judged.maker_fills,
+        "taker_fills": judged.taker_fills,
+        "report": dg.MetadataValue.path(str(judged.report)),
+    }
+    equity = judged.equity_png()
+    if equity is not None:
+        metadata["equity"] = picture(equity)
+    yield dg.MaterializeResult(metadata=metadata)
     yield dg.AssetCheckResult(check_name="pnl_identity", passed=judged.residual_quanta == 0, metadata={"residual_quanta": judged.residual_quanta})
 
 
@@ -97,5 +96,5 @@ def model__candidate(context: dg.AssetExecutionContext, settings: SettingsResour
 def model__challenger(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
     """The alias `challenger` moves to the day's version. `champion` is a person's command: `mm promote`."""
     instrument, day = instrument_day(context.partition_key)
-    moved = make_challenger(settings.load(instrument), day)
-    return dg.MaterializeResult(metadata={"version": moved.version, "alias": moved.alias})
+    moved = challenge(settings.load(instrument), day)
+    return dg.MaterializeResult(metadata={"version": moved.version, "alias": moved.alias or "none"})

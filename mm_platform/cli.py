@@ -19,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from mm_platform.core.errors import ConfigError, DataError, MMError, RegistryError
@@ -75,6 +76,8 @@ def plain(value: Any) -> Any:
     """A result as JSON-ready data: dataclasses to objects, dates to text, nan and infinities to null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -162,7 +165,7 @@ def ingest(
 ) -> None:
     """Decode market data into the lake: tape, trades, book tops, quality."""
     with answering(as_json), progress_bar(as_json) as progress:
-        from mm_platform.workflow.ingest import ingest_files, ingest_simulated_days
+        from mm_platform.workflow.data import ingest_files, ingest_simulated_days
 
         settings = ctx.obj.settings(lake=lake)
         if simulate is None and not files:
@@ -192,10 +195,14 @@ def sweep(
 ) -> None:
     """Sweep risk aversion x hedge threshold, choose on the earlier part, judge on the later part, pass the gate."""
     with answering(as_json), progress_bar(as_json) as progress:
-        from mm_platform.workflow.sweep import run_sweep
+        from mm_platform.workflow.judge import judge_chosen
+        from mm_platform.workflow.sweep import choose
 
-        result = run_sweep(ctx.obj.settings(instrument=instrument), workers=workers, progress=progress)
-        emit(result.summary(), as_json, result.text())
+        settings = ctx.obj.settings(instrument=instrument)
+        swept = choose(settings, workers=workers, progress=progress)
+        judged = judge_chosen(settings, swept.through, progress=progress)
+        answer = {"sweep_id": swept.sweep_id, "points": swept.points, "computed": swept.computed, "chosen": swept.chosen.why, "judged": judged}
+        emit(answer, as_json, f"{swept.points} points ({swept.computed} replays); {swept.chosen.why}\n{judged.text()}")
 
 
 @app.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from mm_platform.calibration.fits import FitSet
+from mm_platform.calibration.fit import Fit
+from mm_platform.calibration.fit_set import FitSet
 from mm_platform.config import Settings
 from mm_platform.core.instrument import InstrumentSpec
 from mm_platform.core.parameters import ParameterSet, Value, amount, validate
@@ -48,7 +49,7 @@ def parameter_set(
     order_base = spec.lots_to_base(order_lots)
 
     def fitted(name: str, unit: str) -> Value:
-        fit = fits.by_name(name)
+        fit: Fit = getattr(fits, name)
         return Value(fit.value, unit, fit.stderr if math.isfinite(fit.stderr) else None, "fit")
 
     pset = ParameterSet(
