@@ -78,8 +78,8 @@ def text_sha256(text: str) -> str:
 def bound_violations(pset: ParameterSet, bounds: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
     """Parameters outside their bounds, one sentence each; empty when the set is inside all of them.
 
-    A bound on a name that the set does not carry is itself a violation when the set should have it: an optional coefficient that is
-    absent is 0 (CONTRACTS, Doors) and is judged as 0. "Never hedge" is judged as an infinite `hedge_threshold`.
+    A name that the set does not carry is an optional coefficient, acts as 0 and is judged as 0. "Never hedge" is judged as an infinite
+    `hedge_threshold`. Whoever makes the bounds checks their names (`config` does).
     """
     found = []
     for name, (low, high) in sorted(bounds.items()):

@@ -14,7 +14,7 @@ class Command(msgspec.Struct, frozen=True, tag=True, kw_only=True, forbid_unknow
     ts: int
 
 
-class Place(Command):
+class Place(Command, frozen=True):
     """A new order. `purpose` says which step asked for it; `tif` GTX is post-only, IOC crosses now."""
 
     client_id: str
@@ -26,7 +26,7 @@ class Place(Command):
     reduce_only: bool = False
 
 
-class Replace(Command):
+class Replace(Command, frozen=True):
     """Cancel one order and place another in its slot, in this order."""
 
     cancel_client_id: str
@@ -37,37 +37,37 @@ class Replace(Command):
     tif: Literal["GTX", "GTC"]
 
 
-class Cancel(Command):
+class Cancel(Command, frozen=True):
     client_id: str
 
 
-class CancelAll(Command):
+class CancelAll(Command, frozen=True):
     reason: str
 
 
-class ArmDeadMan(Command):
+class ArmDeadMan(Command, frozen=True):
     """Ask the venue to cancel everything unless re-armed within `timeout_ms`."""
 
     timeout_ms: int
 
 
-class Query(Command):
+class Query(Command, frozen=True):
     """Ask the venue for the truth about orders, positions or fills."""
 
     what: Literal["order", "open_orders", "positions", "fills"]
     client_id: str = ""
 
 
-class SetTimer(Command):
+class SetTimer(Command, frozen=True):
     name: str
     at_ns: int
 
 
-class Halt(Command):
+class Halt(Command, frozen=True):
     reason: str
 
 
-class Note(Command):
+class Note(Command, frozen=True):
     """A decision worth journaling: name and numbers with units in their keys."""
 
     name: str

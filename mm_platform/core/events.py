@@ -21,7 +21,7 @@ class Event(msgspec.Struct, frozen=True, tag=True, kw_only=True, forbid_unknown_
     local_ts: int
 
 
-class BookSnapshot(Event):
+class BookSnapshot(Event, frozen=True):
     """The whole known book, best first: pairs (ticks, lots)."""
 
     bids: tuple[tuple[int, int], ...]
@@ -29,7 +29,7 @@ class BookSnapshot(Event):
     seq: int
 
 
-class BookDelta(Event):
+class BookDelta(Event, frozen=True):
     """New absolute quantities of levels: triples (side +1 bid / -1 ask, ticks, lots)."""
 
     levels: tuple[tuple[int, int, int], ...]
@@ -37,7 +37,7 @@ class BookDelta(Event):
     prev_seq: int = -1
 
 
-class BookTop(Event):
+class BookTop(Event, frozen=True):
     """Best bid and ask as the venue states them."""
 
     bid_ticks: int
@@ -47,7 +47,7 @@ class BookTop(Event):
     seq: int = -1
 
 
-class Trade(Event):
+class Trade(Event, frozen=True):
     """A print; `side` is the taker's (+1 bought). `market` is false for prints that fill nobody (insurance fund, ADL)."""
 
     price_ticks: int
@@ -57,7 +57,7 @@ class Trade(Event):
     market: bool = True
 
 
-class MarkPrice(Event):
+class MarkPrice(Event, frozen=True):
     """Mark and index price, and the funding rate the venue predicts for the next stamp (None where it does not say)."""
 
     mark_price: float
@@ -66,44 +66,44 @@ class MarkPrice(Event):
     next_funding_ts: int | None = None
 
 
-class Funding(Event):
+class Funding(Event, frozen=True):
     """A settled funding stamp: rate per interval; longs pay shorts when positive, on `mark_price`."""
 
     rate: float
     mark_price: float
 
 
-class InstrumentStatus(Event):
+class InstrumentStatus(Event, frozen=True):
     """Trading status as the venue states it."""
 
     status: str
 
 
-class OrderAck(Event):
+class OrderAck(Event, frozen=True):
     client_id: str
     venue_id: str = ""
 
 
-class OrderReject(Event):
+class OrderReject(Event, frozen=True):
     client_id: str
     code: str
     reason: str
 
 
-class OrderUnknown(Event):
+class OrderUnknown(Event, frozen=True):
     """A write whose outcome is not known; reconcile before acting on the slot."""
 
     client_id: str
     reason: str
 
 
-class OrderUpdate(Event):
+class OrderUpdate(Event, frozen=True):
     client_id: str
     status: Literal["open", "cancelled", "filled", "expired", "rejected"]
     leaves_lots: int
 
 
-class Fill(Event):
+class Fill(Event, frozen=True):
     """Ours. `side` is our side; `fee_quote` positive = paid; `mid_half_ticks` the venue mid just before it (twice the mid in ticks)."""
 
     client_id: str
@@ -117,24 +117,24 @@ class Fill(Event):
     mid_half_ticks: int = 0
 
 
-class Position(Event):
+class Position(Event, frozen=True):
     """What the venue reports, signed lots."""
 
     lots: int
 
 
-class Balance(Event):
+class Balance(Event, frozen=True):
     asset: str
     total: float
 
 
-class Timer(Event):
+class Timer(Event, frozen=True):
     """A moment asked for by SetTimer, or the decision grid."""
 
     name: str
 
 
-class ParametersChanged(Event):
+class ParametersChanged(Event, frozen=True):
     """The runner accepted another parameter set; `parameters` is its canonical JSON, so that the journal alone reproduces state."""
 
     version: str
@@ -142,14 +142,14 @@ class ParametersChanged(Event):
     parameters: str
 
 
-class Control(Event):
+class Control(Event, frozen=True):
     """An operator's word: halt, resume, reduce."""
 
     action: Literal["halt", "resume", "reduce"]
     reason: str
 
 
-class Disconnected(Event):
+class Disconnected(Event, frozen=True):
     stream: str
     reason: str
 

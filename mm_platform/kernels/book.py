@@ -34,7 +34,8 @@ class Book(NamedTuple):
 
 def new_book(capacity: int = DEFAULT_CAPACITY) -> Book:
     """An empty book with room for `capacity` levels a side."""
-    return Book(*(np.zeros(capacity, dtype=np.int64) for _ in range(4)), np.zeros(2, dtype=np.int64))
+    bid_ticks, bid_lots, ask_ticks, ask_lots = (np.zeros(capacity, dtype=np.int64) for _ in range(4))
+    return Book(bid_ticks, bid_lots, ask_ticks, ask_lots, np.zeros(2, dtype=np.int64))
 
 
 def load_book(state: BookState, capacity: int = DEFAULT_CAPACITY) -> Book:

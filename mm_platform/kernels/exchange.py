@@ -93,8 +93,8 @@ class Executions(NamedTuple):
 
 def new_own_orders(capacity: int = 32) -> OwnOrders:
     """Room for `capacity` resting orders of ours."""
-    ints = [np.zeros(capacity, dtype=np.int64) for _ in range(5)]
-    return OwnOrders(*ints, np.zeros(capacity), np.zeros(capacity), np.zeros(2, dtype=np.int64))
+    order_id, side, price, leaves, rank = (np.zeros(capacity, dtype=np.int64) for _ in range(5))
+    return OwnOrders(order_id, side, price, leaves, rank, np.zeros(capacity), np.zeros(capacity), np.zeros(2, dtype=np.int64))
 
 
 def new_executions(capacity: int = 256) -> Executions:

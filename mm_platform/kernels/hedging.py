@@ -93,3 +93,16 @@ def hedge_step(p: HedgeParams, inventory_base: float, breach_since_ns: int, now_
     if is_favourable(size, mid, microprice) == 1:
         return size, OPPORTUNISTIC, since
     return 0.0, OPPORTUNISTIC, since
+
+
+@kernel
+def limit_price(signed_size: float, mid: float, microprice: float, crosses: int, max_slippage: float) -> float:
+    """Worst price of a hedge, in quote per base.
+
+    One that crosses may pay up to `max_slippage` (fraction) beyond the mid; one that waits rests at the better of mid and microprice.
+    """
+    if crosses == 1:
+        return mid * (1.0 + max_slippage) if signed_size > 0.0 else mid * (1.0 - max_slippage)
+    if signed_size > 0.0:
+        return microprice if microprice < mid else mid
+    return microprice if microprice > mid else mid

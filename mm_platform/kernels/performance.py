@@ -6,6 +6,7 @@ Belongs here: Sharpe on equal-time returns, drawdown, round trips. Does not belo
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ def max_drawdown_frac(equity_quote: Float64s) -> float:
     return float(np.max((peak - equity_quote) / peak))
 
 
-def round_trip_pnls(side: Int64s, price: Float64s, qty: Float64s, fee: Float64s) -> Float64s:
+def round_trip_pnls(side: Int64s, price: npt.NDArray[Any], qty: npt.NDArray[Any], fee: npt.NDArray[Any]) -> Float64s:
     """Profit of each closed round trip (position from flat or through flat back to flat), fees included, in quote.
 
     A fill that flips the position is split at flat, its fee pro rata.

@@ -70,6 +70,8 @@ CLAMP_NAMES: Final = {
 GRID_TOLERANCE_TICKS: Final = 1e-6
 # a limit reached up to float noise is reached
 LIMIT_TOLERANCE_FRAC: Final = 1e-9
+# a gamma/k below which the risk-neutral limit is exact to float precision
+NEGLIGIBLE: Final = 1e-12
 
 
 class QuoteParams(NamedTuple):
@@ -81,7 +83,7 @@ class QuoteParams(NamedTuple):
     A_bid, A_ask : fills per second of a unit quote at distance 0; k_bid, k_ask : decay of that rate per relative distance.
     inventory_unit, target_inventory, max_inventory : base; max_inventory is the largest |inventory - target| that is still added to.
     order_units : order size in inventory units.
-    min_spread, max_spread : relative, ask minus bid; neither quote stands further than max_spread from fair.
+    min_spread, max_spread : relative, ask minus bid; neither quote stands further than max_spread - min_spread/2 from fair.
     maker_fee : fraction of notional, negative = rebate. adverse_selection : expected relative move against a fill; both added per side.
     coef_ofi : relative change of the fair price at order flow imbalance 1.
     coef_kyle : dimensionless; widens each side by coef_kyle x the relative impact of an order of our size (kyle_lambda x base / fair).
@@ -143,6 +145,14 @@ class Quote(NamedTuple):
 
 
 @kernel
+def log_relaxation_cost(x: float) -> float:
+    """ln C = (1 + 1/x) ln(1 + x) for x = a gamma/k >= 0; tends to 1 for a risk-neutral maker (C = e)."""
+    if x < NEGLIGIBLE:
+        return 1.0
+    return (1.0 + 1.0 / x) * math.log1p(x)
+
+
+@kernel
 def relaxation_rate(p: QuoteParams, sigma: float) -> float:
     """Rate omega [1/year] at which the stationary optimal quotes bring an inventory back.
 
@@ -154,11 +164,8 @@ def relaxation_rate(p: QuoteParams, sigma: float) -> float:
     size = p.order_units * p.gamma
     if size <= 0.0:
         return 0.0
-    curvature = 0.0
-    x = size / p.k_bid
-    curvature += p.A_bid * p.k_bid * math.exp(-(1.0 + 1.0 / x) * math.log1p(x))
-    x = size / p.k_ask
-    curvature += p.A_ask * p.k_ask * math.exp(-(1.0 + 1.0 / x) * math.log1p(x))
+    curvature = p.A_bid * p.k_bid * math.exp(-log_relaxation_cost(size / p.k_bid))
+    curvature += p.A_ask * p.k_ask * math.exp(-log_relaxation_cost(size / p.k_ask))
     return sigma * math.sqrt(size * curvature * SECONDS_PER_YEAR)
 
 
@@ -177,7 +184,7 @@ def horizon_years(p: QuoteParams, sigma: float, elapsed_years: float) -> float:
 @kernel
 def fill_premium(size_gamma: float, k: float) -> float:
     """Half spread that pays for waiting: ln(1 + a gamma/k) / (a gamma), 1/k for a risk-neutral maker. Relative."""
-    if size_gamma <= 0.0:
+    if size_gamma < NEGLIGIBLE * k:
         return 1.0 / k
     return math.log1p(size_gamma / k) / size_gamma
 
@@ -255,7 +262,7 @@ def quote_step(p: QuoteParams, m: Market, inventory_base: float) -> Quote:
     half_bid += cost
     half_ask += cost
 
-    # 5 spread bounds; then the shift, so that neither quote stands further than max_spread from fair (a long horizon asks for any number)
+    # 5 spread bounds; then the shift (a long horizon asks for any number): at max_spread the nearer quote keeps half of min_spread to fair
     clamps = 0
     spread = half_bid + half_ask
     if spread < p.min_spread:
@@ -266,11 +273,12 @@ def quote_step(p: QuoteParams, m: Market, inventory_base: float) -> Quote:
         half_bid *= p.max_spread / spread
         half_ask *= p.max_spread / spread
         clamps |= CLAMP_MAX_SPREAD
-    if shift < half_bid - p.max_spread:
-        shift = half_bid - p.max_spread
+    reach = p.max_spread - 0.5 * p.min_spread
+    if shift < half_bid - reach:
+        shift = half_bid - reach
         clamps |= CLAMP_SKEW
-    elif shift > p.max_spread - half_ask:
-        shift = p.max_spread - half_ask
+    elif shift > reach - half_ask:
+        shift = reach - half_ask
         clamps |= CLAMP_SKEW
     bid = fair * (1.0 + shift - half_bid)
     ask = fair * (1.0 + shift + half_ask)
@@ -293,19 +301,14 @@ def indicative_prices(q: Quote) -> tuple[float, float]:
 
 
 @kernel
-def rest_at_mid(bid: float, ask: float, mid: float, margin: float) -> tuple[float, float, int]:
-    """Post-only where the touch is not known: each price stays at least `margin` (relative) on its own side of the mid.
-
-    Returns (bid, ask, clamp bits); nan stays nan.
-    """
+def rest_at_mid(bid: float, ask: float, mid: float) -> tuple[float, float, int]:
+    """Post-only where the touch is not known: each price stays on its own side of the mid. (bid, ask, clamp bits); nan stays nan."""
     clamps = 0
-    highest_bid = mid * (1.0 - margin)
-    lowest_ask = mid * (1.0 + margin)
-    if bid > highest_bid:
-        bid = highest_bid
+    if bid > mid:
+        bid = mid
         clamps |= POST_ONLY_BID
-    if ask < lowest_ask:
-        ask = lowest_ask
+    if ask < mid:
+        ask = mid
         clamps |= POST_ONLY_ASK
     return bid, ask, clamps
 

@@ -79,7 +79,9 @@ class EventBuilder:
                 yield self._close()
             event: AnyEvent
             if k == _TRADE:
-                event = Trade(instrument=instrument, exch_ts=et, local_ts=lt, price_ticks=p, qty_lots=q, side=s, trade_id=n, market=not f & NOT_MARKET)
+                event = Trade(
+                    instrument=instrument, exch_ts=et, local_ts=lt, price_ticks=p, qty_lots=q, side=s, trade_id=n, market=not f & NOT_MARKET
+                )
             elif k == _MARK:
                 self._mark_price, self._index_price = v, v if math.isnan(a) else a
                 event = MarkPrice(instrument=instrument, exch_ts=et, local_ts=lt, mark_price=v, index_price=self._index_price)
@@ -90,7 +92,13 @@ class EventBuilder:
                     raise DataError(f"{instrument}: a funding prediction at {et} ns states no mark price and none came before it")
                 index = mark if math.isnan(self._index_price) else self._index_price
                 event = MarkPrice(
-                    instrument=instrument, exch_ts=et, local_ts=lt, mark_price=mark, index_price=index, predicted_rate=v, next_funding_ts=n if n > 0 else None
+                    instrument=instrument,
+                    exch_ts=et,
+                    local_ts=lt,
+                    mark_price=mark,
+                    index_price=index,
+                    predicted_rate=v,
+                    next_funding_ts=n if n > 0 else None,
                 )
             elif k == _FUNDING:
                 event = Funding(instrument=instrument, exch_ts=et, local_ts=lt, rate=v, mark_price=a)

@@ -354,7 +354,10 @@ class SimulatedVenue:
                 )
             )
             if leaves <= 0:
-                self._end(client_id, OrderUpdate(instrument=self._instrument, exch_ts=now_ns, local_ts=now_ns, client_id=client_id, status="filled", leaves_lots=0))
+                self._end(
+                    client_id,
+                    OrderUpdate(instrument=self._instrument, exch_ts=now_ns, local_ts=now_ns, client_id=client_id, status="filled", leaves_lots=0),
+                )
 
     def _on_request(self, r: _Request) -> None:
         if r.what == _QUERY:
