@@ -100,5 +100,3 @@ def run_demo(settings: Settings, *, small: bool = False, progress: Progress = si
         lake=settings.lake,
         catalog=build_catalog(settings.lake),
     )
-
-

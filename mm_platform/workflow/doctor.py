@@ -68,7 +68,12 @@ def _packages() -> list[Finding]:
             findings.append(Finding("packages (base)", "wrong", f"missing: {', '.join(missing)}", "pip install -c constraints.txt -e ."))
         else:
             findings.append(
-                Finding("packages (research)", "note", f"missing: {', '.join(missing)}", "the live runner works without; for research: pip install -e '.[research]'")
+                Finding(
+                    "packages (research)",
+                    "note",
+                    f"missing: {', '.join(missing)}",
+                    "the live runner works without; for research: pip install -e '.[research]'",
+                )
             )
     return findings
 
@@ -90,7 +95,9 @@ def _disk(settings: Settings) -> Finding:
         place = place.parent
     free = shutil.disk_usage(place).free
     good = free >= _ENOUGH_DISK_BYTES
-    return Finding("disk", "ok" if good else "note", f"{free / 1024**3:.1f} GiB free", "" if good else "a day of BTC ticks takes about 0.3 GiB; make room")
+    return Finding(
+        "disk", "ok" if good else "note", f"{free / 1024**3:.1f} GiB free", "" if good else "a day of BTC ticks takes about 0.3 GiB; make room"
+    )
 
 
 def _registry(settings: Settings) -> Finding:
@@ -103,7 +110,9 @@ def _registry(settings: Settings) -> Finding:
         return Finding("registry", "note", str(err), "mm publish, then mm promote")
     except (ConnectivityError, ConfigError) as err:
         server = settings.registry_uri.startswith("http")
-        return Finding("registry", "wrong" if server else "note", str(err), "start the MLflow server" if server else "it is made by the first mm publish")
+        return Finding(
+            "registry", "wrong" if server else "note", str(err), "start the MLflow server" if server else "it is made by the first mm publish"
+        )
     return Finding("registry", "ok", f"champion of {settings.instrument} is version {published.version}")
 
 
@@ -113,7 +122,9 @@ def _keys(settings: Settings) -> Finding:
         return Finding("signing key", "note", "not made yet", "it is made by the first mm promote")
     loose = [path.name for path in folder.iterdir() if path.suffix == ".key" and stat.S_IMODE(path.stat().st_mode) & 0o077]
     if loose:
-        return Finding("signing key", "wrong", f"readable by others: {', '.join(loose)}", f"chmod 600 {folder}/*.key; consider the key known and make another")
+        return Finding(
+            "signing key", "wrong", f"readable by others: {', '.join(loose)}", f"chmod 600 {folder}/*.key; consider the key known and make another"
+        )
     return Finding("signing key", "ok", str(folder))
 
 
@@ -121,4 +132,9 @@ def _dagster(settings: Settings) -> Finding:
     from pathlib import Path
 
     there = Path("dagster.yaml").exists() and Path("workspace.yaml").exists()
-    return Finding("dagster", "ok" if there else "note", "dagster.yaml and workspace.yaml found" if there else "not in this folder", "" if there else "run make ui in the project's root")
+    return Finding(
+        "dagster",
+        "ok" if there else "note",
+        "dagster.yaml and workspace.yaml found" if there else "not in this folder",
+        "" if there else "run make ui in the project's root",
+    )

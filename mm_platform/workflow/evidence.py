@@ -36,7 +36,7 @@ def gate_settings(settings: Settings) -> GateSettings:
     )
 
 
-def quality_facts(rows: pa.Table, settings: Settings) -> QualityFacts:
+def quality_facts(rows: pa.Table) -> QualityFacts:
     """Sums and worst cases over the partitions' quality rows."""
     found = rows.to_pylist()
     compared = [r for r in found if r["top_of_book_match_frac"] is not None]

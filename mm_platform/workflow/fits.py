@@ -49,8 +49,13 @@ class Calibrated:
     fits: FitsDone
 
     def text(self) -> str:
-        lines = [f"{self.signals.instrument}: {self.signals.rows} decisions on {len(self.signals.days)} day(s), {self.signals.valid_frac:.1%} with a two-sided book"]
-        lines += [f"  {name:6s} {value:>12s} ± {error:<9s} {unit:14s} n={n}" + (f"  refused: {reason}" if reason else "") for name, value, error, unit, n, _, reason in self.fits.rows()]
+        lines = [
+            f"{self.signals.instrument}: {self.signals.rows} decisions on {len(self.signals.days)} day(s), {self.signals.valid_frac:.1%} with a two-sided book"
+        ]
+        lines += [
+            f"  {name:6s} {value:>12s} ± {error:<9s} {unit:14s} n={n}" + (f"  refused: {reason}" if reason else "")
+            for name, value, error, unit, n, _, reason in self.fits.rows()
+        ]
         return "\n".join(lines)
 
 
@@ -61,7 +66,9 @@ def decision_grid(features: Features) -> DecisionGrid:
 
 def fit_settings(settings: Settings) -> FitSettings:
     """Estimator settings from the project's."""
-    return FitSettings(intensity=IntensitySettings(min_orders=settings.calibration.min_trades, latency_ns=round(settings.latency.entry_ms * NS_PER_MS)))
+    return FitSettings(
+        intensity=IntensitySettings(min_orders=settings.calibration.min_trades, latency_ns=round(settings.latency.entry_ms * NS_PER_MS))
+    )
 
 
 def fit_window(settings: Settings, tape: Tape, features: Features, from_ns: int, through_ns: int) -> FitSet:
@@ -76,7 +83,9 @@ def price_at(features: Features, at_ns: int) -> float:
     return float(features.mid[known[-1]]) if len(known) else math.nan
 
 
-def fit_segments(settings: Settings, tape: Tape, features: Features, segments: Sequence[Segment], progress: Progress = silent) -> tuple[FittedSegment, ...]:
+def fit_segments(
+    settings: Settings, tape: Tape, features: Features, segments: Sequence[Segment], progress: Progress = silent
+) -> tuple[FittedSegment, ...]:
     """One set of fits per segment, made on data before it."""
     fitted = []
     for done, segment in enumerate(segments):
@@ -119,5 +128,3 @@ def calibrate(settings: Settings, progress: Progress = silent) -> Calibrated:
     progress("fits", len(days), len(days))
     assert done is not None
     return Calibrated(signals, done)
-
-

@@ -16,6 +16,7 @@ from mm_platform.calibration.gate import GateReport, LatencyPnl, decide
 from mm_platform.config import Settings
 from mm_platform.core.parameters import ParameterSet, canonical_json
 from mm_platform.core.units import iso_utc
+from mm_platform.kernels.accounting import Attribution
 from mm_platform.kernels.orders import PURPOSES
 from mm_platform.kernels.performance import win_rate
 from mm_platform.lake.columns import table_of_rows
@@ -57,7 +58,10 @@ class Judged:
 
     def text(self) -> str:
         parts = ", ".join(f"{name} {value:+,.2f}" for name, value in self.attribution)
-        lines = [f"{self.instrument} judged through {self.through}: P&L {self.total_pnl:+,.2f} quote = {parts}", f"gate: {self.verdict.replace('_', ' ')}"]
+        lines = [
+            f"{self.instrument} judged through {self.through}: P&L {self.total_pnl:+,.2f} quote = {parts}",
+            f"gate: {self.verdict.replace('_', ' ')}",
+        ]
         if self.verdict == "insufficient_evidence":
             g = self.gate
             lines[-1] += f" ({g.blocks_seen} independent blocks seen, {g.blocks_needed} needed, {g.days_to_record:.1f} days still to record)"
@@ -140,7 +144,7 @@ def judge_chosen(settings: Settings, through: date, progress: Progress = silent)
     if result is not None and point is not None:
         _keep(lake, settings, inputs, segments, point, result, mids, pset)
     page = report_of(settings, inputs, chosen, recorded, result, mids, pset, quality.to_pylist())
-    _write_pictures(place, page, chosen)
+    _write_pictures(place, page)
     save(settings, through, _record(settings, inputs, chosen, recorded, result, latencies, pset))
     parts = page.attribution
     return Judged(
@@ -201,7 +205,11 @@ def _record(
         }
         metrics |= {f"out_of_sample.{name}": value for name, value in numbers.items() if math.isfinite(value)}
         metrics |= {f"out_of_sample.pnl_at_{p.latency_ms:g}_ms": p.pnl_quote for p in latencies}
-    metrics |= {"gate.blocks_seen": float(gate.blocks_seen), "gate.blocks_needed": float(gate.blocks_needed), "gate.days_to_record": gate.days_to_record}
+    metrics |= {
+        "gate.blocks_seen": float(gate.blocks_seen),
+        "gate.blocks_needed": float(gate.blocks_needed),
+        "gate.days_to_record": gate.days_to_record,
+    }
     plan = inputs.plan
     run_params = {
         "risk_aversions": ", ".join(f"{g:g}" for g in chosen.risk_aversions),
@@ -312,8 +320,6 @@ def report_of(
     quality: Sequence[dict[str, object]],
 ) -> Report:
     """The page's data."""
-    from mm_platform.kernels.accounting import Attribution
-
     spec = inputs.tape.spec
     plan = inputs.plan
     parts = result.attribution if result is not None else Attribution(0.0, 0.0, 0.0, 0.0, 0.0, 0)
@@ -365,16 +371,14 @@ def _parameter_row(name: str, pset: ParameterSet) -> ParameterRow:
     return ParameterRow(name, value, v.unit, "" if v.stderr is None else f"{v.stderr:.2g}", v.source)
 
 
-def _write_pictures(place: Path, page: Report, chosen: ChosenPoint) -> None:
-    from mm_platform.report import figures
+def _write_pictures(place: Path, page: Report) -> None:
+    """The page, and still pictures for MLflow and Dagster."""
     from mm_platform.report.page import write
-    from mm_platform.report.thumbnails import equity_png, sweep_png
+    from mm_platform.report.thumbnails import attribution_png, equity_png, sweep_png
 
     write(page, place / "report.html")
     if len(page.curve.ts_ns):
         write_text(place / "equity.png", equity_png(page.curve))
-        write_text(place / "equity.html", figures.equity_and_inventory(page.curve).to_html(include_plotlyjs=True))
-        write_text(place / "attribution.html", figures.attribution_waterfall(page.attribution).to_html(include_plotlyjs=True))
+        write_text(place / "attribution.png", attribution_png(page.attribution))
     if page.sweep is not None:
         write_text(place / "sweep.png", sweep_png(page.sweep))
-        write_text(place / "sweep.html", figures.sweep_heatmaps(page.sweep).to_html(include_plotlyjs=True))

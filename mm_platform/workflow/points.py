@@ -158,13 +158,17 @@ def schedule(
     return entries
 
 
-def point_id(settings: Settings, spec: InstrumentSpec, segments: Sequence[FittedSegment], point: Point, dataset_sha256: str, run: ReplaySettings) -> str:
+def point_id(
+    settings: Settings, spec: InstrumentSpec, segments: Sequence[FittedSegment], point: Point, dataset_sha256: str, run: ReplaySettings
+) -> str:
     """Hash of parameters, data, venue model and code: equal ids mean equal results, and need not be computed twice."""
     digest = hashlib.sha256()
     for fitted in segments:
         text = b"refused" if not fitted.usable else canonical_json(point_parameters(settings, spec, fitted, point, dataset_sha256))
         digest.update(f"{fitted.segment.judge_from_ns}:{fitted.segment.judge_until_ns}:".encode() + text)
-    digest.update(repr(run).encode() + repr(settings.risk).encode() + repr(settings.gate.block_s).encode() + dataset_sha256.encode() + code_version().encode())
+    digest.update(
+        repr(run).encode() + repr(settings.risk).encode() + repr(settings.gate.block_s).encode() + dataset_sha256.encode() + code_version().encode()
+    )
     return digest.hexdigest()[:32]
 
 

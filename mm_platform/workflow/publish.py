@@ -24,7 +24,7 @@ from mm_platform.registry.promote import GateRefusal, promote
 from mm_platform.registry.publish import Candidate, make_challenger, register
 from mm_platform.workflow.record import CalibrationRecord, folder, load_record, newest_day
 
-_ARTIFACTS = ("report.html", "sweep.png", "equity.png", "attribution.png", "sweep.html", "equity.html", "attribution.html", "sweep.parquet")
+_ARTIFACTS = ("report.html", "sweep.png", "equity.png", "attribution.png", "sweep.parquet")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,12 @@ import json
 import math
 from dataclasses import dataclass, fields
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mm_platform.calibration.fit_set import FitSet
 from mm_platform.calibration.selection import Grid, Selection, select_point
@@ -54,7 +57,7 @@ def sweep_grid(chosen: ChosenPoint) -> SweepGrid | None:
 
 def grid_of(settings: Settings) -> Grid:
     """The configured grid; "never hedge" is always in it."""
-    return Grid(settings.sweep.risk_aversions, tuple(None if math.isinf(t) else t for t in settings.sweep.thresholds_units))
+    return Grid(settings.sweep.risk_aversions, settings.sweep.thresholds_units)
 
 
 def fitted_parts(settings: Settings, inputs: Inputs, progress: Progress = silent) -> dict[Part, tuple[FittedSegment, ...]]:
@@ -103,11 +106,13 @@ def choose(settings: Settings, through: date | None = None, *, workers: int | No
     results: dict[Job, PointResult] = {job: known[ids[job]] for job in jobs if ids[job] in known}
     count = workers if workers is not None else (settings.sweep.workers or None)
     progress("sweep", 0, len(todo))
-    for done, result in enumerate(evaluate_points(settings, inputs.tape, inputs.features, parts, part_ends(inputs), engine_limits(settings), todo, count), 1):
+    for done, result in enumerate(
+        evaluate_points(settings, inputs.tape, inputs.features, parts, part_ends(inputs), engine_limits(settings), todo, count), 1
+    ):
         results[Job(result.point, result.part)] = result
         progress("sweep", done, len(todo))
     chosen = _choose(settings, inputs, grid, parts, results, sweep_id)
-    _write_points(lake, inputs, results, chosen)
+    _write_points(lake, inputs, results, chosen, folder(settings, inputs.through))
     save(settings, inputs.through, chosen)
     picture = sweep_grid(chosen)
     if picture is not None:
@@ -203,10 +208,14 @@ def _from_row(row: dict[str, Any]) -> PointResult:
     )
 
 
-def _write_points(lake: Lake, inputs: Inputs, results: dict[Job, PointResult], chosen: ChosenPoint) -> None:
+def _write_points(lake: Lake, inputs: Inputs, results: dict[Job, PointResult], chosen: ChosenPoint, place: Path) -> None:
     if not results:
         return
     winner = Point(chosen.risk_aversion, chosen.hedge_threshold) if chosen.risk_aversion is not None else None
     rows = [_row(result, chosen.sweep_id, result.point == winner, inputs) for result in results.values()]
-    lake.upsert("sweep_points", _partition(inputs), table_of_rows(TABLES["sweep_points"], rows))
-
+    table = table_of_rows(TABLES["sweep_points"], rows)
+    lake.upsert("sweep_points", _partition(inputs), table)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    # the sweep's own points travel with the model version
+    write_text(place / "sweep.parquet", sink.getvalue().to_pybytes())

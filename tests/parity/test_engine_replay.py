@@ -1,0 +1,288 @@
+"""The replay (compiled loop over precomputed features) and the engine on a simulated venue (plain Python, event by event) are one strategy:
+same tape, same parameters, same latency give the same requests, the same fills, the same ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+import msgspec
+import numpy as np
+import pytest
+from builders import SPEC, TapeBuilder, random_tape
+from parameter_sets import parameter_set
+
+from mm_platform.core.commands import Cancel, Halt, Note, Place
+from mm_platform.core.events import Fill, ParametersChanged
+from mm_platform.core.parameters import ParameterSet, canonical_json
+from mm_platform.core.units import NS_PER_MS, NS_PER_S
+from mm_platform.engine.engine import Engine
+from mm_platform.engine.settings import EngineLimits, EngineSettings, decision_params
+from mm_platform.kernels.accounting import FUNDING, money_of, new_ledger
+from mm_platform.kernels.book import book_top, load_book
+from mm_platform.kernels.decision import ACT_PLACE, new_actions, new_local_state
+from mm_platform.kernels.exchange import new_executions, new_own_orders
+from mm_platform.kernels.orders import PURPOSES
+from mm_platform.kernels.signals import SignalParams
+from mm_platform.kernels.venue import DEPTH_SEQ, MID_HALF, VENUE_I_SIZE, VenueState
+from mm_platform.replay import loop
+from mm_platform.replay.messages import new_fill_log, new_queue
+from mm_platform.replay.run import ScheduledParameters, replay
+from mm_platform.replay.settings import ReplaySettings
+from mm_platform.replay.venue import SimulatedVenue, VenueStart, tape_chunks
+from mm_platform.tape.features import Features, compute_features
+from mm_platform.tape.layout import LAST, Kind, Tape
+from mm_platform.tape.simulate import MarketSettings, simulate
+
+# quotes carry the maker fee, which is fifty ticks on the hand-made markets: a small rebate lets them stand at the touch
+CHEAP = msgspec.structs.replace(SPEC, maker_fee=-0.000002)
+LIMITS = EngineLimits(
+    max_order_notional=10_000.0,
+    max_position_notional=8_000.0,
+    stop_loss_frac=0.002,
+    position_timeout_s=60.0,
+    cooldown_s=5.0,
+    volatility_pull=4.0,
+    toxicity_pull=0.9,
+    max_orders_per_10s=40,
+)
+
+
+@dataclass
+class Trail:
+    """What one run did: requests and fills as plain tuples, the venue's final ledger."""
+
+    requests: list[tuple[object, ...]]
+    fills: list[tuple[object, ...]]
+    ledger: list[int]
+
+
+def run_engine(tape: Tape, grid: Features, pset: ParameterSet, settings: ReplaySettings, signals: SignalParams, chunk_rows: int = 777) -> Trail:
+    step_ns = int(grid.grid_ts[1] - grid.grid_ts[0])
+    start, end = int(grid.grid_ts[0]), int(grid.grid_ts[-1])
+    engine = Engine(EngineSettings(spec=tape.spec, strategy="as", run_id="parity", start_ns=start, step_ns=step_ns, limits=LIMITS, signals=signals))
+    first = int(tape.local_ts.min())
+    last = int(max(tape.exch_ts[-1], tape.local_ts.max(), end)) + NS_PER_S
+    venue = SimulatedVenue(tape.spec, tape_chunks(tape, chunk_rows), settings, money_of(tape.spec), VenueStart(tape.initial_book, first), end_ns=last)
+    trail = Trail([], [], [])
+
+    def carry_out(commands: tuple[object, ...]) -> None:
+        for command in commands:
+            match command:
+                case Place():
+                    number = int(command.client_id.rsplit("-", 1)[1])
+                    trail.requests.append(
+                        (command.ts, "place", number, command.side, command.price_ticks, command.qty_lots, command.tif, command.purpose)
+                    )
+                case Cancel():
+                    trail.requests.append((command.ts, "cancel", int(command.client_id.rsplit("-", 1)[1])))
+                case Note() | Halt():
+                    continue
+            if getattr(command, "at_ns", 0) <= end:
+                venue.send(command)  # type: ignore[arg-type]
+
+    carry_out(
+        engine.handle(
+            ParametersChanged(
+                instrument=tape.spec.instrument,
+                exch_ts=first,
+                local_ts=first,
+                version="1",
+                sha256=pset.sha256(),
+                parameters=canonical_json(pset).decode(),
+            )
+        )
+    )
+    while (event := venue.next_event()) is not None:
+        if isinstance(event, Fill):
+            number = int(event.client_id.rsplit("-", 1)[1])
+            trail.fills.append(
+                (
+                    event.exch_ts,
+                    event.local_ts,
+                    number,
+                    event.side,
+                    event.price_ticks,
+                    event.qty_lots,
+                    event.leaves_lots,
+                    int(event.maker),
+                    event.mid_half_ticks,
+                    round(event.fee_quote * 1e9),
+                )
+            )
+        carry_out(engine.handle(event))
+    trail.ledger = venue.ledger().tolist()
+    # once every fill has arrived, the local ledger and the venue's tell the same story
+    assert engine.ledger()[0] == trail.ledger[0]
+    return trail
+
+
+def run_replay(tape: Tape, grid: Features, pset: ParameterSet, settings: ReplaySettings) -> Trail:
+    """The compiled loop, cut after every decision so that the requests can be read."""
+    params = decision_params(pset, tape.spec, LIMITS)
+    start = int(grid.grid_ts[0])
+    result = replay(tape, grid, [ScheduledParameters(start, params)], settings)
+    fills = [
+        tuple(int(x) for x in row)
+        for row in zip(
+            result.fills.exch_ts,
+            result.fills.local_ts,
+            result.fills.order_id,
+            result.fills.side,
+            result.fills.price_ticks,
+            result.fills.lots,
+            result.fills.leaves_lots,
+            result.fills.maker,
+            result.fills.mid_half_ticks,
+            result.fills.fee_nano,
+            strict=True,
+        )
+    ]
+    return Trail(_requests(tape, grid, params, settings), fills, result.ledger.tolist())
+
+
+def _requests(tape: Tape, grid: Features, params: object, settings: ReplaySettings) -> list[tuple[object, ...]]:
+    # rows seen before the first decision do not concern our orders: the venue starts from the tape's own first row
+    venue = VenueState(load_book(tape.initial_book), new_own_orders(), new_executions(), np.zeros(VENUE_I_SIZE, dtype=np.int64), new_ledger())
+    venue.i[DEPTH_SEQ] = tape.initial_book.seq
+    bid, _, ask, _ = book_top(venue.book)
+    if bid > 0 and ask > bid:
+        venue.i[MID_HALF] = bid + ask
+    n = len(grid.grid_ts)
+    samples = loop.Samples(10**9, *(np.zeros(4, dtype=t) for t in (np.int64, np.float64, np.int64, np.int64)))
+    state = new_local_state(int(grid.grid_ts[0]), params.orders)  # type: ignore[attr-defined]
+    run = loop.Run(
+        np.zeros(loop.CURSOR_SIZE, dtype=np.int64),
+        np.zeros(loop.COUNTERS_SIZE, dtype=np.int64),
+        venue,
+        state,
+        new_actions(),
+        new_queue(),
+        new_queue(),
+        new_fill_log(100_000),
+        samples,
+    )
+    rows = loop.Rows(tape.exch_ts, tape.kind, tape.side, tape.flags, tape.price_ticks, tape.qty_lots, tape.seq, tape.value, tape.aux)
+    decisions = loop.Grid(
+        grid.grid_ts,
+        grid.valid.astype(np.int8),
+        grid.bid_ticks,
+        grid.ask_ticks,
+        grid.microprice,
+        grid.order_flow_imbalance,
+        grid.kyle_lambda,
+        grid.short_volatility,
+    )
+    settled = np.flatnonzero(tape.kind == Kind.FUNDING)
+    settled = settled[np.argsort(tape.local_ts[settled], kind="stable")]
+    stamps = loop.Stamps(tape.local_ts[settled], tape.value[settled], tape.aux[settled])
+    exchange = settings.exchange_params(tape.spec.lot_base)
+    latency = loop.Latency(settings.entry_latency_ns, settings.response_latency_ns)
+    out: list[tuple[object, ...]] = []
+    tif = {1: "GTX", 2: "IOC"}
+    for g in range(n):
+        now = int(grid.grid_ts[g])
+        # one past the decision: it and everything before it has happened
+        assert loop.replay_span.compiled(params, exchange, latency, rows, decisions, stamps, run, now + 1) == loop.DONE
+        a = run.actions
+        for k in range(int(a.n[0])):
+            if a.kind[k] == ACT_PLACE:
+                out.append(
+                    (now, "place", *(int(x[k]) for x in (a.id, a.side, a.price_ticks, a.lots)), tif[int(a.tif[k])], PURPOSES[int(a.purpose[k])])
+                )
+            else:
+                out.append((now, "cancel", int(a.id[k])))
+    return out
+
+
+def hand_made() -> Tape:
+    """Everything a tape can hold: depth, prints, prints that fill nobody, best quotes, a new snapshot, mark, funding, a late stream."""
+    build = TapeBuilder(CHEAP)
+    build.at(0.0).row(Kind.CLEAR, 0, 0, 0, 0, 1)
+    for d in range(6):
+        build.row(Kind.SNAPSHOT, 1, 0, 500_000 - d, 5 + d, 1)
+    for d in range(6):
+        build.row(Kind.SNAPSHOT, -1, LAST if d == 5 else 0, 500_004 + d, 5 + d, 1)
+    seq, mid = 1, 500_002
+    rng = np.random.default_rng(3)
+    for second in range(1, 240):
+        build.at(second + 0.05)
+        seq += 1
+        side = 1 if rng.random() < 0.5 else -1
+        step = int(rng.integers(-4, 5)) if second % 7 == 0 else 0
+        build.trade(side, mid + 8 * side, int(rng.integers(1, 60)))
+        if second % 11 == 0:
+            build.trade(-side, mid - 30 * side, 500, flags=2)
+        build.row(Kind.DEPTH, -side, LAST, mid + 2 * side, int(rng.integers(0, 9)), seq)
+        if step:
+            mid += step
+            seq += 1
+            build.at(second + 0.3)
+            build.row(Kind.CLEAR, 0, 0, 0, 0, seq)
+            for d in range(6):
+                build.row(Kind.SNAPSHOT, 1, 0, mid - 2 - d, 5 + d, seq)
+            for d in range(6):
+                build.row(Kind.SNAPSHOT, -1, LAST if d == 5 else 0, mid + 2 + d, 5 + d, seq)
+        build.at(second + 0.4).row(Kind.TOP, 1, 0, mid - 2, 7, seq + (second % 2)).row(Kind.TOP, -1, LAST, mid + 2, 9, seq + (second % 2))
+        seq += second % 2
+        if second % 3 == 0:
+            build.row(Kind.MARK, 0, 0, 0, 0, -1, mid * 0.1, mid * 0.1)
+        if second in (60, 180):
+            build.funding(0.0001, mid * 0.1)
+    tape = build.tape("hand-made")
+    # best quotes and prints travel on faster streams than depth: local order differs from venue order
+    fast = np.isin(tape.kind, (Kind.TOP, Kind.TRADE))
+    tape.local_ts[fast] -= 4 * NS_PER_MS
+    return tape
+
+
+SETTINGS = [
+    ReplaySettings(entry_latency_ns=10 * NS_PER_MS, response_latency_ns=10 * NS_PER_MS),
+    ReplaySettings(entry_latency_ns=1_400 * NS_PER_MS, response_latency_ns=700 * NS_PER_MS, queue_model="power_prob"),
+    ReplaySettings(mode="reference", entry_latency_ns=0, response_latency_ns=0),
+]
+
+
+def both(tape: Tape, pset: ParameterSet, settings: ReplaySettings, step_ns: int, chunk_rows: int = 777) -> tuple[Trail, Trail]:
+    signals = SignalParams(vol_min_samples=5, kyle_min_buckets=5)
+    grid = compute_features(tape, step_ns, params=signals)
+    return run_replay(tape, grid, pset, settings), run_engine(tape, grid, pset, settings, signals, chunk_rows)
+
+
+def assert_same(a: Trail, b: Trail) -> None:
+    assert a.requests == b.requests
+    assert a.fills == b.fills
+    assert a.ledger == b.ledger
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["10ms", "slow", "reference"])
+@pytest.mark.parametrize("chunk_rows", [1, 50, 100_000])
+def test_hand_made_tape(settings: ReplaySettings, chunk_rows: int) -> None:
+    pset = parameter_set(CHEAP, 50_000.0, k=2_000_000.0, sigma=0.2, hedge_threshold_notional=1_500.0)
+    replayed, engined = both(hand_made(), pset, settings, NS_PER_S, chunk_rows)
+    assert len(replayed.requests) > 100
+    # the tape reaches what there is to reach: all purposes, makers and takers, funding paid
+    assert {r[7] for r in replayed.requests if r[1] == "place"} == {"quote", "hedge", "flatten"}
+    assert {f[7] for f in replayed.fills} == {0, 1}
+    assert replayed.ledger[FUNDING] != 0
+    assert_same(replayed, engined)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["10ms", "slow", "reference"])
+def test_random_tape(settings: ReplaySettings) -> None:
+    tape = random_tape(6_000, seed=11, spec=CHEAP)
+    pset = parameter_set(CHEAP, 50_000.0, k=2_000_000.0, sigma=0.2, hedge_threshold_notional=2_000.0)
+    replayed, engined = both(tape, pset, settings, 500 * NS_PER_MS)
+    assert len(replayed.fills) > 20
+    assert_same(replayed, engined)
+
+
+def test_an_hour_of_the_simulated_market() -> None:
+    start = 1_735_689_600 * NS_PER_S
+    assert date(2025, 1, 1).toordinal() * 86_400 == start // NS_PER_S + date(1970, 1, 1).toordinal() * 86_400
+    tape = simulate(MarketSettings(), 7, start, 3_600.0).perp
+    price = float(tape.spec.tick) * int(tape.price_ticks[tape.kind == Kind.TRADE][0])
+    pset = parameter_set(tape.spec, price, k=20_000.0, order_notional=1_000.0, max_inventory_notional=6_000.0, hedge_threshold_notional=4_000.0)
+    replayed, engined = both(tape, pset, ReplaySettings(), NS_PER_S, 4_000)
+    assert len(replayed.fills) > 300
+    assert_same(replayed, engined)
