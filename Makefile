@@ -15,7 +15,7 @@ demo: $(STAMP)  ## the whole loop on the simulated market: a few minutes
 	$(BIN)/mm demo
 
 test: $(STAMP)  ## the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: $(STAMP)  ## what CI runs: format, lint, types, import layers, tests
 	$(BIN)/ruff format --check .

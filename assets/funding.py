@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dagster as dg
+from mm_platform.workflow.funding import scan_funding
 
 from assets.metadata import markdown_table
 from assets.resources import SettingsResource
 from mm_platform.lake.store import Lake
-from mm_platform.workflow.funding import scan_funding
 
 
 @dg.asset(group_name="funding", kinds={"parquet"}, pool="funding")

@@ -42,7 +42,9 @@ def register_instrument() -> None:
 def drop_old_runs(context: dg.OpExecutionContext) -> None:
     """Delete finished runs older than 30 days with their event logs: Dagster itself never does."""
     limit = datetime.now(tz=UTC) - timedelta(days=30)
-    records = context.instance.get_run_records(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE], created_before=limit))
+    records = context.instance.get_run_records(
+        filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE], created_before=limit)
+    )
     for record in records:
         context.instance.delete_run(record.dagster_run.run_id)
     context.log.info("deleted %d runs", len(records))

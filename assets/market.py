@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import dagster as dg
+from mm_platform.workflow.data import ingest_day
 
 from assets.metadata import markdown_table
 from assets.partitions import INSTRUMENT_DAY, instrument_day
 from assets.resources import SettingsResource
-from mm_platform.workflow.data import ingest_day
 from mm_platform.workflow.signals import build_signals, look_ahead_check
 
 Steps = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
@@ -20,7 +20,14 @@ Steps = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
     partitions_def=INSTRUMENT_DAY,
     kinds={"parquet"},
     pool="ingest",
-    check_specs=[dg.AssetCheckSpec("quality", asset="market__tape", blocking=True, description="No sequence breaks beyond the limit, no crossed books, tops equal the venue's.")],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "quality",
+            asset="market__tape",
+            blocking=True,
+            description="No sequence breaks beyond the limit, no crossed books, tops equal the venue's.",
+        )
+    ],
 )
 def market__tape(context: dg.AssetExecutionContext, settings: SettingsResource) -> Steps:
     """The tick tape of one instrument and UTC day, with trades, book tops and the quality row.
@@ -52,7 +59,11 @@ def market__tape(context: dg.AssetExecutionContext, settings: SettingsResource) 
     partitions_def=INSTRUMENT_DAY,
     deps=[market__tape],
     kinds={"parquet"},
-    check_specs=[dg.AssetCheckSpec("no_look_ahead", asset="market__signals", blocking=True, description="Recomputed without the future, the past is the same byte for byte.")],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_look_ahead", asset="market__signals", blocking=True, description="Recomputed without the future, the past is the same byte for byte."
+        )
+    ],
 )
 def market__signals(context: dg.AssetExecutionContext, settings: SettingsResource) -> Steps:
     """Microprice, Kyle's lambda, imbalances, short-horizon volatility and spread on the decision grid."""
@@ -67,4 +78,6 @@ def market__signals(context: dg.AssetExecutionContext, settings: SettingsResourc
         }
     )
     proof = look_ahead_check(loaded, day)
-    yield dg.AssetCheckResult(check_name="no_look_ahead", passed=proof.equal, metadata={"cut_at": proof.cut_at, "decisions_compared": proof.decisions})
+    yield dg.AssetCheckResult(
+        check_name="no_look_ahead", passed=proof.equal, metadata={"cut_at": proof.cut_at, "decisions_compared": proof.decisions}
+    )

@@ -11,11 +11,11 @@ from assets.market import market__signals, market__tape
 from assets.metadata import markdown_table, picture
 from assets.partitions import INSTRUMENT_DAY, instrument_day
 from assets.resources import SettingsResource
+from mm_platform.report.thumbnails import sweep_png
 from mm_platform.workflow.fits import fit_day
 from mm_platform.workflow.judge import judge_chosen
 from mm_platform.workflow.publish import challenge, register_candidate
 from mm_platform.workflow.record import load_record
-from mm_platform.report.thumbnails import sweep_png
 from mm_platform.workflow.sweep import choose
 
 Steps = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
@@ -51,7 +51,9 @@ def model__sweep(context: dg.AssetExecutionContext, settings: SettingsResource) 
     partitions_def=INSTRUMENT_DAY,
     deps=[model__sweep],
     kinds={"parquet", "html"},
-    check_specs=[dg.AssetCheckSpec("pnl_identity", asset="model__backtest", blocking=True, description="The attribution's parts sum to the total exactly.")],
+    check_specs=[
+        dg.AssetCheckSpec("pnl_identity", asset="model__backtest", blocking=True, description="The attribution's parts sum to the total exactly.")
+    ],
 )
 def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResource) -> Steps:
     """The chosen point over the judged stretch: fills, equity, attribution, mark-outs, the report page."""
@@ -76,7 +78,9 @@ def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResourc
     partitions_def=INSTRUMENT_DAY,
     deps=[model__backtest],
     kinds={"mlflow"},
-    check_specs=[dg.AssetCheckSpec("gate", asset="model__candidate", blocking=True, description="Evidence out of sample; blocks the alias, not the record.")],
+    check_specs=[
+        dg.AssetCheckSpec("gate", asset="model__candidate", blocking=True, description="Evidence out of sample; blocks the alias, not the record.")
+    ],
 )
 def model__candidate(context: dg.AssetExecutionContext, settings: SettingsResource) -> Steps:
     """Every candidate becomes a version in MLflow, tagged with its verdict."""

@@ -37,7 +37,9 @@ app = typer.Typer(
 )
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
-InstrumentOption = Annotated[str | None, typer.Option("--instrument", "-i", help="Instrument id, e.g. binanceusdm:BTC-USDT-PERP. Default: from the settings.")]
+InstrumentOption = Annotated[
+    str | None, typer.Option("--instrument", "-i", help="Instrument id, e.g. binanceusdm:BTC-USDT-PERP. Default: from the settings.")
+]
 
 _WRONG_INPUT = (ConfigError, DataError, RegistryError)
 

@@ -147,6 +147,10 @@ def _read_private(path: Path) -> Ed25519PrivateKey:
 def _refuse_open_mode(path: Path, status: os.stat_result, forbidden: int, remedy: str) -> None:
     mode = stat.S_IMODE(status.st_mode)
     if mode & forbidden:
-        raise RegistryError(f"{path} has mode {mode:04o}, which lets other users at it; `{remedy} {path}` and, if others could use it, make a new key")
+        raise RegistryError(
+            f"{path} has mode {mode:04o}, which lets other users at it; `{remedy} {path}` and, if others could use it, make a new key"
+        )
     if status.st_uid not in (os.geteuid(), 0):
-        raise RegistryError(f"{path} belongs to user id {status.st_uid}, expected {os.geteuid()} (or root): signatures would be in another user's hands")
+        raise RegistryError(
+            f"{path} belongs to user id {status.st_uid}, expected {os.geteuid()} (or root): signatures would be in another user's hands"
+        )

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from mm_platform.core.approval import Approval, bound_violations, decode_approval, text_sha256
 from mm_platform.core.errors import ConfigError, ConnectivityError, RegistryError
+from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.parameters import ParameterSet, decode_parameter_set
 from mm_platform.core.ports import ParameterSource, PublishedParameters
 from mm_platform.registry import signing
@@ -36,6 +37,7 @@ DEFAULT_REGISTRY_URI: Final = "sqlite:///.mm/mlflow.db"
 _SQLITE_PREFIX: Final = "sqlite:///"
 _MAX_ANSWER_BYTES: Final = 4 << 20
 _DELETED_STAGE: Final = "Deleted_Internal"
+_WORKSPACE: Final = "default"  # MLflow's only workspace unless its multi-tenant mode is switched on
 
 
 def sqlite_path(registry_uri: str) -> Path:
@@ -83,7 +85,9 @@ class SqliteParameterSource:
             The file cannot be read now: locked for longer than the time limit, or the disk refuses.
         """
         if not self._path.exists():
-            raise RegistryError(f"no registry at {self._path}: nothing was published there yet. Run the pipeline (mm demo, mm publish) or set registry_uri")
+            raise RegistryError(
+                f"no registry at {self._path}: nothing was published there yet. Run the pipeline (mm demo, mm publish) or set registry_uri"
+            )
         try:
             connection = sqlite3.connect(f"file:{quote(str(self._path.absolute()))}?mode=ro", uri=True, timeout=self._timeout_s, isolation_level=None)
             try:
@@ -100,15 +104,17 @@ class SqliteParameterSource:
 
     @staticmethod
     def _read(connection: sqlite3.Connection, model_name: str, alias: str) -> PublishedParameters:
-        aliases = dict(connection.execute("SELECT alias, version FROM registered_model_aliases WHERE name = ?", (model_name,)))
+        here = (model_name, _WORKSPACE)
+        aliases = dict(connection.execute("SELECT alias, version FROM registered_model_aliases WHERE name = ? AND workspace = ?", here))
         if alias not in aliases:
-            models = [name for (name,) in connection.execute("SELECT name FROM registered_models ORDER BY name")]
+            models = [name for (name,) in connection.execute("SELECT name FROM registered_models WHERE workspace = ? ORDER BY name", (_WORKSPACE,))]
             raise _absent(model_name, alias, models, aliases)
         version = aliases[alias]
-        stage = connection.execute("SELECT current_stage FROM model_versions WHERE name = ? AND version = ?", (model_name, version)).fetchone()
+        this = (*here, version)
+        stage = connection.execute("SELECT current_stage FROM model_versions WHERE name = ? AND workspace = ? AND version = ?", this).fetchone()
         if stage is None or stage[0] == _DELETED_STAGE:
             raise RegistryError(f"{model_name}: alias {alias} points to version {version}, which was deleted; promote another version")
-        tags = dict(connection.execute("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", (model_name, version)))
+        tags = dict(connection.execute("SELECT key, value FROM model_version_tags WHERE name = ? AND workspace = ? AND version = ?", this))
         return from_tags(model_name, str(version), alias, tags)
 
 
@@ -127,7 +133,9 @@ class RestParameterSource:
     def __init__(self, url: str, timeout_s: float = 2.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise ConfigError(f"registry URL of scheme {parts.scheme!r} and host {parts.hostname!r}: expected http(s)://host:port without a user name")
+            raise ConfigError(
+                f"registry URL of scheme {parts.scheme!r} and host {parts.hostname!r}: expected http(s)://host:port without a user name"
+            )
         try:
             self._port = parts.port
         except ValueError as err:
@@ -154,7 +162,9 @@ class RestParameterSource:
             tags = {str(tag.get("key")): str(tag.get("value", "")) for tag in found.get("tags", [])}
             return from_tags(model_name, str(found["version"]), alias, tags)
         if answer.get("error_code") not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise RegistryError(f"{self._url} refused to read {model_name}@{alias}: HTTP {status} {answer.get('error_code', '')} {answer.get('message', '')}")
+            raise RegistryError(
+                f"{self._url} refused to read {model_name}@{alias}: HTTP {status} {answer.get('error_code', '')} {answer.get('message', '')}"
+            )
         status, answer = self._get("registered-models/get", name=model_name)
         if status == 200:
             listed = answer.get("registered_model", {}).get("aliases", [])
@@ -200,7 +210,9 @@ class RestParameterSource:
         except ValueError:
             raise RegistryError(f"{self._url} answered HTTP {status} with something that is not JSON; is it an MLflow server?") from None
         if not isinstance(answer, dict):
-            raise RegistryError(f"{self._url} answered HTTP {status} with a JSON {type(answer).__name__}, expected an object; is it an MLflow server?")
+            raise RegistryError(
+                f"{self._url} answered HTTP {status} with a JSON {type(answer).__name__}, expected an object; is it an MLflow server?"
+            )
         return status, answer
 
 
@@ -244,15 +256,9 @@ def checked_parameters(published: PublishedParameters) -> ParameterSet:
         raise RegistryError(f"{what}: {err}") from None
     if pset.sha256() != actual:
         raise RegistryError(f"{what}: the parameters are not in canonical form; publish the set again")
-    if _model_name(pset) != published.model_name:
+    if InstrumentId.parse(pset.instrument).model_name != published.model_name:
         raise RegistryError(f"{what} holds parameters for {pset.instrument}; refused, parameters of one instrument never quote another")
     return pset
-
-
-def _model_name(pset: ParameterSet) -> str:
-    from mm_platform.core.instrument import InstrumentId
-
-    return InstrumentId.parse(pset.instrument).model_name
 
 
 def verify_published(published: PublishedParameters, public_key: Ed25519PublicKey, model_name: str) -> ParameterSet:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -109,8 +109,8 @@ class Tape:
         missing = COLUMNS.keys() - columns.keys()
         if missing:
             raise DataError(f"tape of {spec.instrument}: columns missing: {', '.join(sorted(missing))}")
-        cast = {name: np.ascontiguousarray(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()}
-        tape = cls(spec=spec, initial_book=initial_book or BookState.empty(), sha256=sha256, clock_repaired=clock_repaired, **cast)  # type: ignore[arg-type]
+        cast = cast_columns(columns)
+        tape = cls(spec=spec, initial_book=initial_book or BookState.empty(), sha256=sha256, clock_repaired=clock_repaired, **cast)
         tape.validate()
         return tape
 
@@ -150,6 +150,6 @@ class Tape:
         return Tape(spec=self.spec, initial_book=initial_book, sha256=self.sha256, clock_repaired=self.clock_repaired, **cast_columns(cut))
 
 
-def cast_columns(columns: dict[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[np.generic]]:
+def cast_columns(columns: dict[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[Any]]:
     """Contiguous arrays of the declared dtypes, copying only where needed."""
     return {name: np.ascontiguousarray(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()}

@@ -15,7 +15,7 @@ from mm_platform.workflow.progress import Progress, silent
 from mm_platform.workflow.publish import promote_version, publish_last_sweep
 from mm_platform.workflow.sweep import choose
 
-LIVE_S = 1800.0
+LIVE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from mm_platform.decode.result import Decoded, Decoder
 from mm_platform.tape.messages import Messages, concat
 from mm_platform.workflow.sources import Source, read_lines
 
+
 @dataclass(frozen=True)
 class OpenSource:
     """A source whose format and instrument are known."""
@@ -49,7 +50,9 @@ def chains(sources: Sequence[OpenSource]) -> list[list[OpenSource]]:
         for b in kinds[i + 1 :]:
             if a & b:
                 names = [groups[k][0].source.file.name for k in (a, b)]
-                raise DataError(f"{names[0]} and {names[1]} both hold {', '.join(sorted(a & b))} of one instrument in different formats; ingest one of them")
+                raise DataError(
+                    f"{names[0]} and {names[1]} both hold {', '.join(sorted(a & b))} of one instrument in different formats; ingest one of them"
+                )
     return list(groups.values())
 
 

@@ -117,21 +117,31 @@ class PartitionSink:
     partition : Partition
     spec : InstrumentSpec
     initial : BookState
-        The book before the first row; its `seq` is what the day before ended at.
-    previous_sha256 : str
-        The tape of the day before where `initial` continues it, else empty.
+        The book before the first row.
+    continues : Partition, optional
+        The partition whose closing book `initial` is.
+    continues_sha256 : str
+        Its tape's fingerprint.
     """
 
-    def __init__(self, commit: Commit, partition: Partition, spec: InstrumentSpec, initial: BookState, previous_sha256: str = "") -> None:
+    def __init__(
+        self,
+        commit: Commit,
+        partition: Partition,
+        spec: InstrumentSpec,
+        initial: BookState,
+        continues: Partition | None = None,
+        continues_sha256: str = "",
+    ) -> None:
         self.partition = partition
         self.spec = spec
-        self.previous_sha256 = previous_sha256
+        self._continues = continues
+        self._continues_sha256 = continues_sha256
         self._commit = commit
         self._grid = {"tick_size": spec.tick_size, "lot_size": spec.lot_size, "instrument": spec.instrument}
         self._tape = commit.writer("tape", partition, self._grid)
         self._trades = commit.writer("trades", partition, self._grid)
         self._tops = commit.writer("book_top", partition, self._grid)
-        self._initial_seq = initial.seq
         self._book = BookPass(initial)
         self._hashes = {name: hashlib.sha256() for name in COLUMNS}
         self._rows = 0
@@ -175,7 +185,7 @@ class PartitionSink:
         return self._book.counts()
 
     def close(
-        self, facts: FeedFacts, *, sources: tuple[SourceFile, ...], book_known: bool, chained: bool, state: FeedState | None, now_ns: int | None = None
+        self, facts: FeedFacts, *, sources: tuple[SourceFile, ...], book_known: bool, state: FeedState | None, now_ns: int | None = None
     ) -> PartitionQuality:
         """Write the closing book, the instrument's facts and the quality row.
 
@@ -185,8 +195,6 @@ class PartitionSink:
         sources : tuple of SourceFile
         book_known : bool
             Whether the book's chain is unbroken at the end; if not, no levels are stored and the next day cannot continue from here.
-        chained : bool
-            Whether the partition continues the book of the day before.
         state : FeedState, optional
             What a later file or day needs to continue the feed.
         now_ns : int, optional
@@ -200,15 +208,15 @@ class PartitionSink:
         if not self._rows:
             raise DataError(f"{self.partition}: no rows; nothing to store")
         counts = self._book.counts()
+        chained = self._continues is not None
         sha256 = self._sha256()
         self._tape.add_metadata(
             {
                 "spec": msgspec.json.encode(self.spec).decode(),
                 "tape_sha256": sha256,
                 "clock_repaired": str(facts.clock_repaired).lower(),
-                "chained": str(chained).lower(),
-                "initial_seq": str(self._initial_seq if chained else -1),
-                "previous_tape_sha256": self.previous_sha256 if chained else "",
+                "continues": self._continues.date.isoformat() if self._continues else "",
+                "continues_sha256": self._continues_sha256,
             }
         )
         self._write_book(book_known, sha256, state)

@@ -105,7 +105,7 @@ def challenge(settings: Settings, day: date) -> Published:
     candidate, record = _candidate(settings, day)
     store = open_store(settings.registry_uri, settings.artifacts)
     version = register(store, candidate)
-    alias = make_challenger(store, version) if record.gate.verdict == "pass" else None
+    alias = make_challenger(store, version).alias
     if alias is not None:
         _write_version(settings, candidate, version.version, alias)
     return Published(settings.instrument, version.version, record.gate.verdict, alias, version.run_id, version.sha256, _failing(record))

@@ -87,7 +87,7 @@ def _blocks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
             while block := raw.read(chunk_bytes):
                 yield block
             return
-        from isal import igzip, isal_zlib
+        from isal import igzip
 
         got = 0
         try:
@@ -95,7 +95,7 @@ def _blocks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
                 while block := cast(bytes, file.read(chunk_bytes)):
                     got += len(block)
                     yield block
-        except (EOFError, zlib.error, isal_zlib.error, OSError) as err:
+        except (EOFError, zlib.error, OSError) as err:
             raise DataError(
                 f"{path}: the gzip stream is truncated or damaged after {got} bytes of text ({err}); get the file again, or recompress what "
                 "is readable (gzip -dc FILE | gzip > NEW)"
