@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mm_platform.calibration.fit import Fit
-from mm_platform.calibration.intensity import DecisionGrid, IntensityFit, IntensitySettings, MarketOrders, fit_intensity, market_orders
+from mm_platform.calibration.intensity import IntensityFit, IntensitySettings, fit_intensity
+from mm_platform.calibration.order_depth import DecisionGrid, MarketOrders, market_orders
 from mm_platform.calibration.volatility import VolatilitySettings, fit_sigma
 from mm_platform.core.errors import CalibrationError
 from mm_platform.tape.layout import NOT_MARKET, Kind, Tape

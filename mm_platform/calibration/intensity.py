@@ -1,8 +1,8 @@
-r"""How often market orders reach a quote: the intensity A exp(-k d) per side, fitted to prints or to quotes' own lives.
+r"""How often market orders reach a quote: the intensity A exp(-k d) per side, fitted to prints.
 
-Belongs here: aggregation of prints to market orders, depth measured from the mid a quote could have been placed at, maximum-likelihood
-estimators with their errors, goodness of fit. Does not belong here: volatility, the choice of fitting windows (`walk_forward`), queue
-position (the replay's business: a print at a price reaches that price, not necessarily the end of its queue).
+Belongs here: maximum-likelihood estimators of decay and rate with their errors, goodness of fit. Does not belong here: how depth is measured
+(`order_depth`), fits to quotes' own lives (`exposure`), fitting windows (`walk_forward`), queue position (the replay's business: a print at a
+price reaches that price, not necessarily the end of its queue).
 
 The estimator. Orders that go at least `d` beyond the mid arrive at rate A exp(-k d). Orders that stay inside the touch of the decision reach
 no quote at or behind it, so depth is left-truncated at the half spread h, which varies from decision to decision. On the tick grid let J be
@@ -15,7 +15,7 @@ intervals of length t_i and half spreads h_i the count then gives
 
     A = n / sum_i t_i exp(-k h_i)         (= (n / T) exp(k h) when h is constant)
 
-Where to start. On liquid books most orders stop at the touch and few of the rest stop soon after, so no single exponential describes all of them;
+Where to start. On liquid books most orders stop at the touch while the rest go many ticks deeper, so no single exponential describes them all;
 what a quote needs is the decay where it rests. Because the geometric has no memory, the same estimator holds from `start` ticks behind the
 touch on (J counts from there, h becomes h + start). The smallest start of a ladder at which the decay passes as exponential is used, and
 named in the fit's method: the choice of a threshold in extreme-value practice.
@@ -32,202 +32,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mm_platform.calibration.bootstrap import optimal_block_length, stationary_weights
 from mm_platform.calibration.fit import Fit
-from mm_platform.core.errors import CalibrationError, DataError
-from mm_platform.core.units import NS_PER_S
+from mm_platform.calibration.order_depth import DecisionGrid, MarketOrders, Penetration, QuoteSide, penetration
+from mm_platform.core.errors import CalibrationError
 
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
-QuoteSide = Literal["bid", "ask"]
 
+__all__ = [
+    "Decay",
+    "DecisionGrid",
+    "Exceedance",
+    "IntensityFit",
+    "IntensitySettings",
+    "arrival_rate",
+    "bias_corrected",
+    "decay_continuous",
+    "decay_on_ticks",
+    "exceedance_regression",
+    "exceedances",
+    "fit_intensity",
+]
+
+_FEWEST_BINS: Final = 20  # of time, to resample arrivals from
 _GOF_SHARES: Final = (0.5, 0.2, 0.05)  # exceedance is compared where the fit says so many orders still reach
-
-
-# ---------------------------------------------------------------------------------------------------------------------------------
-# What is observed
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionGrid:
-    """When quotes could be decided and the touch then seen; equal-length columns, `ts_ns` (local time) ascending.
-
-    `bid_ticks`, `ask_ticks`: best prices by local time `ts_ns`. `valid`: whether the book was known. The mid is their mean.
-    """
-
-    ts_ns: Int64s
-    bid_ticks: Int64s
-    ask_ticks: Int64s
-    valid: npt.NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        lengths = {len(self.ts_ns), len(self.bid_ticks), len(self.ask_ticks), len(self.valid)}
-        if len(lengths) != 1:
-            raise DataError(f"decision grid: columns of lengths {sorted(lengths)}, expected one length")
-        if len(self.ts_ns) > 1 and np.any(np.diff(self.ts_ns) <= 0):
-            i = int(np.argmax(np.diff(self.ts_ns) <= 0)) + 1
-            raise DataError(f"decision grid: time {self.ts_ns[i]} at row {i} does not lie after {self.ts_ns[i - 1]}")
-        crossed = self.valid & ((self.bid_ticks <= 0) | (self.ask_ticks <= self.bid_ticks))
-        if np.any(crossed):
-            i = int(np.argmax(crossed))
-            raise DataError(
-                f"decision grid: row {i} is marked valid with bid {self.bid_ticks[i]} and ask {self.ask_ticks[i]} ticks; expected 0 < bid < ask"
-            )
-
-    def through(self, from_ns: int, through_ns: int) -> DecisionGrid:
-        """Decisions with from_ns <= ts <= through_ns."""
-        lo = int(np.searchsorted(self.ts_ns, from_ns, side="left"))
-        hi = int(np.searchsorted(self.ts_ns, through_ns, side="right"))
-        return DecisionGrid(self.ts_ns[lo:hi], self.bid_ticks[lo:hi], self.ask_ticks[lo:hi], self.valid[lo:hi])
-
-    def mid_ticks(self) -> Float64s:
-        """Mid in ticks; nan where the book was not known."""
-        return np.where(self.valid, (self.bid_ticks + self.ask_ticks) / 2.0, np.nan)
-
-    def step_ns(self) -> int:
-        """The usual distance of two decisions (median), ns; 0 with fewer than two."""
-        return int(np.median(np.diff(self.ts_ns))) if len(self.ts_ns) > 1 else 0
-
-
-@dataclass(frozen=True, slots=True)
-class MarketOrders:
-    """Prints joined to the orders that caused them; columns in venue order.
-
-    `exch_ts`: venue time, ns. `known_ns`: local time of the order's last print. `side`: the aggressor's, +1 bought. `worst_ticks`: deepest price.
-    """
-
-    exch_ts: Int64s
-    known_ns: Int64s
-    side: npt.NDArray[np.int8]
-    worst_ticks: Int64s
-    lots: Int64s
-
-    def __len__(self) -> int:
-        return len(self.exch_ts)
-
-
-def market_orders(exch_ts: Int64s, local_ts: Int64s, side: npt.NDArray[np.int8], price_ticks: Int64s, qty_lots: Int64s) -> MarketOrders:
-    """Join prints with one venue time and one aggressor side to one market order.
-
-    Parameters
-    ----------
-    exch_ts : array of int64, shape (n,)
-        Venue time, ns, ascending.
-    local_ts : array of int64
-        Local time, ns. To look no further than some time, drop later prints before joining.
-    side : array of int8
-        Aggressor: +1 bought, -1 sold.
-    price_ticks, qty_lots : array of int64
-        Price and size of each print.
-
-    Returns
-    -------
-    MarketOrders
-        Ordered by time, sells before buys at one time. Two orders within one tick of the venue's clock are joined too (millisecond
-        clocks): the count is then a count of clock ticks with flow, which is what one resting quote can meet.
-
-    Raises
-    ------
-    DataError
-        On a side that is neither +1 nor -1, or times that run backwards.
-    """
-    if len(exch_ts) == 0:
-        empty = np.empty(0, dtype=np.int64)
-        return MarketOrders(empty, empty, np.empty(0, dtype=np.int8), empty, empty)
-    if np.any(np.abs(side) != 1):
-        i = int(np.argmax(np.abs(side) != 1))
-        raise DataError(f"print {i} has aggressor side {side[i]}, expected +1 or -1")
-    if np.any(np.diff(exch_ts) < 0):
-        i = int(np.argmax(np.diff(exch_ts) < 0)) + 1
-        raise DataError(f"print {i} at {exch_ts[i]} lies before the one above ({exch_ts[i - 1]}); sort by venue time first")
-    order = np.lexsort((side, exch_ts))
-    ts, sd = exch_ts[order], side[order]
-    starts = np.flatnonzero(np.concatenate(([True], (np.diff(ts) != 0) | (np.diff(sd) != 0))))
-    signed = price_ticks[order] * sd  # deepest print = highest for buys, lowest for sells
-    return MarketOrders(
-        ts[starts],
-        np.maximum.reduceat(local_ts[order], starts),
-        sd[starts],
-        np.maximum.reduceat(signed, starts) * sd[starts].astype(np.int64),
-        np.add.reduceat(qty_lots[order], starts),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Penetration:
-    """How far the orders of one side went behind the touch that a quote's decision saw.
-
-    `excess_ticks` (>= 0) and `order_ts_ns` (venue time): one per order that reached the touch, in venue order. `start_ns`, `exposure_s`,
-    `half_spread_half_ticks`: one per decision interval during which quotes could rest. `mean_mid_ticks`: time-weighted over them.
-    """
-
-    excess_ticks: Int64s
-    order_ts_ns: Int64s
-    start_ns: Int64s
-    exposure_s: Float64s
-    half_spread_half_ticks: Int64s
-    mean_mid_ticks: float
-
-    @property
-    def total_s(self) -> float:
-        return float(np.sum(self.exposure_s))
-
-
-def penetration(orders: MarketOrders, grid: DecisionGrid, side: QuoteSide, latency_ns: int, through_ns: int) -> Penetration:
-    """Measure orders against the touch at the last decision that could have put a quote in their way.
-
-    A quote decided at `t` rests at the venue from `t + latency` until the next decision's quote arrives. An order at venue time `x`
-    therefore meets the quote of the last decision with `t + latency <= x`, and its depth counts from *that* decision's mid.
-
-    Parameters
-    ----------
-    orders : MarketOrders
-        Of both sides; the side that hits `side` is selected.
-    grid : DecisionGrid
-        Decisions; intervals longer than twice the usual step (holes) and those with an unknown book are no exposure.
-    side : {"bid", "ask"}
-        Whose quotes are hit: `ask` by buys, `bid` by sells.
-    latency_ns : int
-        From decision to the quote resting at the venue, >= 0.
-    through_ns : int
-        Intervals that end after this time are left out: not all of their orders can be known yet.
-    """
-    if latency_ns < 0:
-        raise CalibrationError(f"latency {latency_ns} ns, expected >= 0")
-    if len(grid.ts_ns) < 2:
-        nothing = np.empty(0, dtype=np.int64)
-        return Penetration(nothing, nothing, nothing, np.empty(0), nothing, math.nan)
-    resting_from = grid.ts_ns + latency_ns
-    length_ns = np.diff(grid.ts_ns)
-    usable = grid.valid[:-1] & (length_ns <= 2 * grid.step_ns()) & (resting_from[1:] <= through_ns)
-    aggressor = 1 if side == "ask" else -1
-    chosen = orders.side == aggressor
-    order_ts, worst = orders.exch_ts[chosen], orders.worst_ticks[chosen]
-    interval = np.searchsorted(resting_from, order_ts, side="right") - 1
-    inside = (interval >= 0) & (interval < len(length_ns))
-    inside[inside] = usable[interval[inside]]
-    touch = grid.ask_ticks if side == "ask" else grid.bid_ticks
-    excess = aggressor * (worst[inside] - touch[interval[inside]])
-    reached = excess >= 0
-    exposure_s = length_ns[usable] / NS_PER_S
-    mids = (grid.bid_ticks[:-1][usable] + grid.ask_ticks[:-1][usable]) / 2.0
-    return Penetration(
-        excess_ticks=excess[reached],
-        order_ts_ns=order_ts[inside][reached],
-        start_ns=resting_from[:-1][usable],
-        exposure_s=exposure_s,
-        half_spread_half_ticks=(grid.ask_ticks - grid.bid_ticks)[:-1][usable],
-        mean_mid_ticks=float(np.average(mids, weights=exposure_s)) if len(mids) else math.nan,
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------------------------------
-# Estimators on plain numbers (THEORY 3.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,118 +156,6 @@ def arrival_rate(n: int, k: float, exposure_s: Float64s, half_spread: Float64s) 
 
 
 @dataclass(frozen=True, slots=True)
-class ExposureFit:
-    """Intensity from quotes' own lives: A [1 / unit of time], k [1 / unit of depth], standard errors, and the covariance of (ln A, k)."""
-
-    a: float
-    k: float
-    stderr_a: float
-    stderr_k: float
-    cov_log_a_k: float
-    fills: int
-    orders: int
-    iterations: int
-    converged: bool
-    reason: str
-
-
-def fit_exposure(
-    filled: npt.NDArray[np.bool_], life_s: Float64s, depth: Float64s, *, max_iterations: int = 50, tolerance: float = 1e-6
-) -> ExposureFit:
-    """Maximum likelihood for quotes that were filled or withdrawn: every quote counts for as long as it was exposed.
-
-    Log-likelihood sum n_i (ln A - k d_i) - A exp(-k d_i) t_i, a Poisson regression with exposure, concave in (ln A, k), solved by Newton
-    steps with halving. The mean waiting time of filled quotes alone, which ignores those withdrawn, is off by a factor of four.
-
-    Parameters
-    ----------
-    filled : array of bool, shape (n,)
-        Whether the quote was filled (then `life_s` ends at the fill).
-    life_s : array, shape (n,)
-        Time at the venue, s, > 0.
-    depth : array, shape (n,)
-        Distance from the mid at the decision, any unit.
-    max_iterations : int
-        Newton steps allowed.
-    tolerance : float
-        Stop when the next step is shorter than this, in standard errors; it is still taken, and converges quadratically.
-
-    Returns
-    -------
-    ExposureFit
-        `converged=False` with a reason where the data cannot tell k: no fills, or fills no shallower or deeper on average than can be.
-
-    Raises
-    ------
-    DataError
-        On different lengths, non-finite numbers or lives <= 0.
-    """
-    n = np.asarray(filled, dtype=np.float64)
-    t = np.asarray(life_s, dtype=np.float64)
-    d = np.asarray(depth, dtype=np.float64)
-    if not (len(n) == len(t) == len(d)):
-        raise DataError(f"exposure fit: {len(n)} outcomes, {len(t)} lives, {len(d)} depths; expected equal lengths")
-    if not (np.all(np.isfinite(t)) and np.all(np.isfinite(d)) and np.all(t > 0.0)):
-        raise DataError("exposure fit: lives must be finite and > 0 s, depths finite; drop quotes that never rested")
-    fills = int(np.sum(n))
-
-    def refused(reason: str, iterations: int = 0) -> ExposureFit:
-        return ExposureFit(math.nan, math.nan, math.nan, math.nan, math.nan, fills, len(n), iterations, False, reason)
-
-    if fills == 0:
-        return refused(f"0 of {len(n)} quotes were filled; at least 1 is needed for A and 2 depths for k")
-    spread = float(np.std(d))
-    mean_filled = float(np.sum(n * d)) / fills
-    if spread == 0.0 or not float(np.min(d)) < mean_filled < float(np.max(d)):
-        return refused(
-            f"quotes rested between {float(np.min(d)):g} and {float(np.max(d)):g}, fills at {mean_filled:g} on average: k is not identified; quote at more depths"
-        )
-    centre = float(np.mean(d))
-    z = (d - centre) / spread  # Newton in scaled depth: relative depths of 1e-4 would make the Hessian singular in floating point
-    filled_z = float(np.sum(n * z))
-
-    def log_likelihood(log_a: float, kappa: float) -> float:
-        return fills * log_a - kappa * filled_z - float(np.sum(np.exp(log_a - kappa * z) * t))
-
-    log_a, kappa = math.log(fills / float(np.sum(t))), 0.0
-    value = log_likelihood(log_a, kappa)
-    iterations, converged = 0, False
-    while iterations < max_iterations and not converged:
-        iterations += 1
-        expected = np.exp(log_a - kappa * z) * t
-        s0, s1, s2 = float(np.sum(expected)), float(np.sum(expected * z)), float(np.sum(expected * z * z))
-        grad_a, grad_k = fills - s0, s1 - filled_z
-        # information matrix of (ln A, kappa): [[s0, -s1], [-s1, s2]]
-        det = s0 * s2 - s1 * s1
-        if not det > 0.0:
-            return refused("the information matrix is singular: fills come from one depth only; quote at more depths", iterations)
-        step_a, step_k = (s2 * grad_a + s1 * grad_k) / det, (s1 * grad_a + s0 * grad_k) / det
-        scale = 1.0
-        # so close to the maximum that the likelihood differs in its last digits only, the full step is the better one
-        converged = grad_a * step_a + grad_k * step_k <= tolerance * tolerance
-        while not converged and scale > 1e-10 and not log_likelihood(log_a + scale * step_a, kappa + scale * step_k) >= value:
-            scale *= 0.5
-        log_a, kappa = log_a + scale * step_a, kappa + scale * step_k
-        value = log_likelihood(log_a, kappa)
-    if not converged:
-        return refused(f"Newton did not settle in {max_iterations} steps (last change {step_a:g}, {step_k:g})", iterations)
-    expected = np.exp(log_a - kappa * z) * t
-    s0, s1, s2 = float(np.sum(expected)), float(np.sum(expected * z)), float(np.sum(expected * z * z))
-    det = s0 * s2 - s1 * s1
-    var_a, var_kappa, cov = s2 / det, s0 / det, s1 / det
-    k, shift = kappa / spread, centre / spread
-    a = math.exp(log_a + kappa * shift)
-    # ln A = log_a + kappa * centre / spread
-    var_log_a = var_a + shift * shift * var_kappa + 2.0 * shift * cov
-    cov_log_a_k = (cov + shift * var_kappa) / spread
-    return ExposureFit(a, k, a * math.sqrt(var_log_a), math.sqrt(var_kappa) / spread, cov_log_a_k, fills, len(n), iterations, True, "")
-
-
-# ---------------------------------------------------------------------------------------------------------------------------------
-# The fit of one side
-
-
-@dataclass(frozen=True, slots=True)
 class IntensitySettings:
     """How intensities are fitted.
 
@@ -475,8 +197,8 @@ class IntensitySettings:
             raise CalibrationError(f"intensity settings: depth limit {self.depth_limit_ticks} ticks, expected >= 1 or None")
         if not self.start_ladder_ticks or self.start_ladder_ticks[0] < 0 or list(self.start_ladder_ticks) != sorted(set(self.start_ladder_ticks)):
             raise CalibrationError(f"intensity settings: start ladder {self.start_ladder_ticks}, expected ascending ticks >= 0")
-        if self.min_orders < 2 or self.min_behind_touch < 2 or self.replicates < 2 or self.max_bins < 2 or not self.bin_s > 0.0:
-            raise CalibrationError(f"intensity settings: {self}; expected minima, replicates and bins >= 2 and bin_s > 0")
+        if self.min_orders < 2 or self.min_behind_touch < 2 or self.replicates < 2 or self.max_bins < _FEWEST_BINS or not self.bin_s > 0.0:
+            raise CalibrationError(f"intensity settings: {self}; expected minima and replicates >= 2, at least {_FEWEST_BINS} bins, and bin_s > 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -555,6 +277,8 @@ def _tail(seen: Penetration, start: int, settings: IntensitySettings) -> _Tail |
     limit = None if settings.depth_limit_ticks is None else settings.depth_limit_ticks - start
     where = "the touch" if start == 0 else f"{start} ticks behind the touch"
     minutes, least = seen.total_s / 60.0, settings.min_behind_touch
+    if seen.total_s < _FEWEST_BINS * settings.bin_s:
+        return f"quotes could rest for {seen.total_s:.3g} s, {_FEWEST_BINS * settings.bin_s:g} s needed to see how arrivals vary; record longer"
     if len(excess) < settings.min_orders:
         return f"{len(excess)} market orders reached {where} in {minutes:.1f} min, {settings.min_orders} needed; record longer"
     behind = int(np.sum(excess > 0))
@@ -598,7 +322,7 @@ def _resample(tail: _Tail, settings: IntensitySettings, rng: np.random.Generator
     exposure = np.bincount(bin_of_interval, weights=discounted, minlength=bins)
     # d ln(exposure) / dk = minus the exposure-weighted half spread: enough, k moves by its own small error only
     leverage = np.bincount(bin_of_interval, weights=discounted * half, minlength=bins)
-    block = optimal_block_length(count).stationary if bins >= 8 else 1.0
+    block = optimal_block_length(count).stationary
     weights = stationary_weights(bins, block, settings.replicates, rng).astype(np.float64)
     n_star, unc_star, ticks_star = weights @ count, weights @ uncensored, weights @ ticks
     exposure_star, leverage_star = weights @ exposure, weights @ leverage
@@ -609,7 +333,7 @@ def _resample(tail: _Tail, settings: IntensitySettings, rng: np.random.Generator
         float(np.std(log_a, ddof=1)),
         float(np.std(np.log(k_star), ddof=1)),
         block * bin_s,
-        min(1.0 / float(np.var(np.log(n_star[usable]), ddof=1)), float(len(cut))),
+        len(cut) / max(len(cut) * float(np.var(np.log(n_star[usable]), ddof=1)), 1.0),
     )
 
 

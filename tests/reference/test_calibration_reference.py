@@ -1,6 +1,6 @@
-"""Estimators and statistics against published or independently computed numbers (THEORY 3 and 8, reference.json).
+"""Estimators and statistics against published or independently computed numbers.
 
-The numbers stand here and, where ../shared is at hand, are compared with its file too.
+The numbers stand here; where ../shared is beside the project they are compared with its reference.json too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from mm_platform.calibration.bootstrap import optimal_block_length
-from mm_platform.calibration.intensity import arrival_rate, bias_corrected, decay_continuous, decay_on_ticks, exceedance_regression, fit_exposure
+from mm_platform.calibration.exposure import fit_exposure
+from mm_platform.calibration.intensity import arrival_rate, bias_corrected, decay_continuous, decay_on_ticks, exceedance_regression
 from mm_platform.calibration.statistics import (
     SharpeMoments,
     deflated_sharpe,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mm_platform.calibration.intensity import DecisionGrid, MarketOrders, market_orders
+from mm_platform.calibration.order_depth import DecisionGrid, MarketOrders, market_orders
 from mm_platform.core.units import NS_PER_S, SECONDS_PER_YEAR
 
 T0 = 1_700_000_000 * NS_PER_S
@@ -56,3 +56,10 @@ def orders_of(times_s: npt.NDArray[np.float64], k_tick: float, grid: DecisionGri
 def noisy_log_mids(sigma: float, step_s: float, n: int, noise_sd: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     steps = rng.standard_normal(n) * sigma * math.sqrt(step_s / SECONDS_PER_YEAR)
     return math.log(100.0) + np.concatenate(([0.0], np.cumsum(steps))) + noise_sd * rng.standard_normal(n + 1)
+
+
+def one_sided(prints: list[tuple[float, int, int]]) -> MarketOrders:
+    """Orders from (seconds, side, price ticks)."""
+    ts = np.array([T0 + round(t * NS_PER_S) for t, _, _ in prints], dtype=np.int64)
+    sides = np.array([s for _, s, _ in prints], dtype=np.int8)
+    return market_orders(ts, ts + 1_000_000, sides, np.array([p for _, _, p in prints]), np.ones(len(prints), dtype=np.int64))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mm_platform.calibration.fit_set import FitSet, FitSettings, fit_all, orders_known
-from mm_platform.calibration.intensity import DecisionGrid, IntensitySettings
+from mm_platform.calibration.intensity import IntensitySettings
+from mm_platform.calibration.order_depth import DecisionGrid
 from mm_platform.core.errors import CalibrationError
 from mm_platform.core.instrument import InstrumentSpec
 from mm_platform.core.units import NS_PER_S, SECONDS_PER_YEAR

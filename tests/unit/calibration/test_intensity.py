@@ -8,24 +8,20 @@ import pytest
 from scipy.optimize import minimize
 
 from mm_platform.calibration.intensity import (
-    DecisionGrid,
     IntensityFit,
     IntensitySettings,
-    MarketOrders,
     arrival_rate,
     bias_corrected,
     decay_continuous,
     decay_on_ticks,
     exceedances,
-    fit_exposure,
     fit_intensity,
-    market_orders,
-    penetration,
 )
-from mm_platform.core.errors import CalibrationError, DataError
+from mm_platform.calibration.order_depth import DecisionGrid, MarketOrders
+from mm_platform.core.errors import CalibrationError
 from mm_platform.core.units import NS_PER_S
 
-from .flow import MID_HALF, T0, grid_of, hawkes_times, orders_of, poisson_times
+from .flow import MID_HALF, T0, grid_of, hawkes_times, one_sided, orders_of, poisson_times
 
 A, K = 1.5, 0.30  # 1/s, 1/tick
 MID_TICKS = MID_HALF / 2
@@ -34,82 +30,6 @@ FAST = IntensitySettings(latency_ns=0, replicates=200)
 
 def fit(orders: MarketOrders, grid: DecisionGrid, settings: IntensitySettings = FAST, side: str = "ask", seed: int = 0) -> IntensityFit:
     return fit_intensity(orders, grid, side, 0.1, int(grid.ts_ns[0]), int(grid.ts_ns[-1]), np.random.default_rng(seed), settings)  # type: ignore[arg-type]
-
-
-def one_sided(prints: list[tuple[float, int, int]]) -> MarketOrders:
-    """Orders from (seconds, side, price ticks)."""
-    ts = np.array([T0 + round(t * NS_PER_S) for t, _, _ in prints], dtype=np.int64)
-    sides = np.array([s for _, s, _ in prints], dtype=np.int8)
-    return market_orders(ts, ts + 1_000_000, sides, np.array([p for _, _, p in prints]), np.ones(len(prints), dtype=np.int64))
-
-
-# -- market orders --------------------------------------------------------------------------------------------------------------------
-
-
-def test_prints_of_one_order_are_joined() -> None:
-    ts = np.array([10, 10, 10, 10, 20], dtype=np.int64)
-    local = np.array([15, 17, 16, 15, 25], dtype=np.int64)
-    side = np.array([1, -1, 1, -1, 1], dtype=np.int8)
-    price = np.array([101, 99, 104, 97, 102], dtype=np.int64)
-    got = market_orders(ts, local, side, price, np.array([1, 2, 3, 4, 5], dtype=np.int64))
-    assert got.exch_ts.tolist() == [10, 10, 20]
-    assert got.side.tolist() == [-1, 1, 1]
-    assert got.worst_ticks.tolist() == [97, 104, 102]
-    assert got.lots.tolist() == [6, 4, 5]
-    assert got.known_ns.tolist() == [17, 16, 25]
-
-
-def test_no_prints_are_no_orders_and_bad_prints_are_refused() -> None:
-    nothing = np.empty(0, dtype=np.int64)
-    assert len(market_orders(nothing, nothing, nothing.astype(np.int8), nothing, nothing)) == 0
-    one = np.ones(2, dtype=np.int64)
-    with pytest.raises(DataError, match="aggressor side 0"):
-        market_orders(one, one, np.array([1, 0], dtype=np.int8), one, one)
-    with pytest.raises(DataError, match="lies before"):
-        market_orders(np.array([2, 1]), one, np.array([1, 1], dtype=np.int8), one, one)
-
-
-# -- depth from the decision -----------------------------------------------------------------------------------------------------------
-
-
-def test_depth_counts_from_the_decision_that_could_have_quoted() -> None:
-    grid = DecisionGrid(
-        T0 + np.arange(4) * NS_PER_S, np.array([100, 105, 110, 110]), np.array([101, 106, 111, 111]), np.array([True, True, True, True])
-    )
-    # bought at 108: 0.9 s after the first decision, and 0.05 s after the second, whose quote needs 0.1 s to arrive
-    orders = one_sided([(0.9, 1, 103), (1.05, 1, 108), (1.5, 1, 108), (1.6, 1, 105), (1.7, -1, 103)])
-    through = int(grid.ts_ns[-1]) + NS_PER_S
-    late = penetration(orders, grid, "ask", NS_PER_S // 10, through)
-    assert late.excess_ticks.tolist() == [2, 7, 2]  # 105 did not reach the touch of its decision
-    assert penetration(orders, grid, "ask", 0, through).excess_ticks.tolist() == [2, 2, 2]
-    assert penetration(orders, grid, "bid", 0, through).excess_ticks.tolist() == [2]
-    assert late.total_s == 3.0
-    assert late.half_spread_half_ticks.tolist() == [1, 1, 1]
-    assert late.mean_mid_ticks == pytest.approx((100.5 + 105.5 + 110.5) / 3)
-
-
-def test_holes_and_unknown_books_are_no_exposure() -> None:
-    ts = T0 + np.array([0, 1, 2, 60, 61]) * NS_PER_S
-    grid = DecisionGrid(ts, np.full(5, 100), np.full(5, 102), np.array([True, False, True, True, True]))
-    orders = one_sided([(0.5, 1, 103), (1.5, 1, 103), (30.0, 1, 103), (60.5, 1, 104)])
-    seen = penetration(orders, grid, "ask", 0, int(ts[-1]))
-    assert seen.excess_ticks.tolist() == [1, 2]
-    assert seen.total_s == 2.0
-    # with latency the last interval ends after what may be known
-    assert penetration(orders, grid, "ask", 1_000, int(ts[-1])).total_s == 1.0
-    with pytest.raises(CalibrationError, match="latency -1"):
-        penetration(orders, grid, "ask", -1, int(ts[-1]))
-
-
-def test_a_grid_that_contradicts_itself_is_refused() -> None:
-    ts = np.array([1, 2], dtype=np.int64)
-    ok = np.array([True, True])
-    with pytest.raises(DataError, match="bid 5 and ask 5"):
-        DecisionGrid(ts, np.array([4, 5]), np.array([5, 5]), ok)
-    with pytest.raises(DataError, match="does not lie after"):
-        DecisionGrid(ts[::-1], np.array([4, 4]), np.array([5, 5]), ok)
-    with pytest.raises(DataError, match="lengths"):
-        DecisionGrid(ts, np.array([4]), np.array([5, 5]), ok)
 
 
 # -- estimators ------------------------------------------------------------------------------------------------------------------------
@@ -177,50 +97,6 @@ def test_exceedance_is_compared_at_three_depths() -> None:
     assert [e.fitted_frac for e in shares] == pytest.approx([0.5, 0.25, 0.0625])
     assert shares[0].stderr_frac == pytest.approx(0.05)
     assert [e.depth_ticks for e in exceedances(ticks, math.log(2.0), 2)] == [1, 2]
-
-
-# -- exposure --------------------------------------------------------------------------------------------------------------------------
-
-
-def test_exposure_fit_recovers_the_truth_with_honest_errors() -> None:
-    rng = np.random.default_rng(10)
-    within = {"a": 0, "k": 0}
-    for _ in range(200):
-        depth = rng.choice([0.5, 1.0, 2.0, 4.0], 400)
-        wait = rng.exponential(1.0 / (A * np.exp(-K * depth)))
-        result = fit_exposure(wait < 2.0, np.minimum(wait, 2.0), depth)
-        assert result.converged
-        within["a"] += abs(math.log(result.a / A)) <= 1.96 * result.stderr_a / result.a
-        within["k"] += abs(result.k - K) <= 1.96 * result.stderr_k
-    assert 180 <= within["a"] <= 199
-    assert 180 <= within["k"] <= 199
-
-
-def test_exposure_fit_in_relative_depth_is_the_same_fit() -> None:
-    rng = np.random.default_rng(12)
-    depth = rng.choice([1.0, 2.0, 3.0], 300)
-    wait = rng.exponential(1.0 / (A * np.exp(-K * depth)))
-    ticks = fit_exposure(wait < 5.0, np.minimum(wait, 5.0), depth)
-    relative = fit_exposure(wait < 5.0, np.minimum(wait, 5.0), depth * 1e-5)
-    assert relative.k == pytest.approx(ticks.k * 1e5, rel=1e-9)
-    assert relative.stderr_k == pytest.approx(ticks.stderr_k * 1e5, rel=1e-9)
-    assert relative.a == pytest.approx(ticks.a, rel=1e-9)
-    assert relative.stderr_a == pytest.approx(ticks.stderr_a, rel=1e-9)
-
-
-def test_exposure_fit_says_what_it_cannot_tell() -> None:
-    life, depth = np.array([1.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0])
-    none = fit_exposure(np.array([False] * 3), life, depth)
-    assert not none.converged
-    assert "0 of 3 quotes were filled" in none.reason
-    same = fit_exposure(np.array([True, False, True]), life, np.ones(3))
-    assert "k is not identified" in same.reason
-    edge = fit_exposure(np.array([True, False, False]), life, depth)
-    assert "k is not identified" in edge.reason
-    with pytest.raises(DataError, match="> 0 s"):
-        fit_exposure(np.array([True]), np.array([0.0]), np.array([1.0]))
-    with pytest.raises(DataError, match="equal lengths"):
-        fit_exposure(np.array([True]), life, depth)
 
 
 # -- the fit of one side ---------------------------------------------------------------------------------------------------------------
@@ -345,6 +221,24 @@ def test_too_little_data_is_a_value_with_its_numbers() -> None:
     assert fit_intensity(one_sided([]), nothing, "ask", 0.1, T0, T0 + 1, rng, FAST).a.short_of_data
 
 
+def test_a_burst_of_seconds_tells_nothing_about_a_rate() -> None:
+    rng = np.random.default_rng(38)
+    grid = grid_of(10, rng)
+    burst = fit(orders_of(np.sort(rng.uniform(0.0, 10.0, 500)), K, grid, rng), grid)
+    assert burst.a.short_of_data
+    assert "20 s needed" in burst.a.reason
+
+
+def test_clockwork_flow_has_no_error_of_its_rate_but_one_of_its_decay() -> None:
+    grid = grid_of(600, np.random.default_rng(0))
+    orders = one_sided([(s + 0.5, 1, 10_001 + (0, 1, 2, 7)[s % 4]) for s in range(600)])
+    steady = fit(orders, grid)
+    assert steady.a.accepted
+    assert steady.effective_n == 600.0
+    assert steady.a.relative_stderr < 0.01
+    assert steady.k.relative_stderr == pytest.approx(1 / math.sqrt(600), rel=0.05)
+
+
 def test_a_tick_too_coarse_for_decay_is_said() -> None:
     rng = np.random.default_rng(36)
     grid = grid_of(600, rng)
@@ -375,7 +269,15 @@ def test_orders_known_later_than_the_window_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"latency_ns": -1}, {"depth_limit_ticks": 0}, {"min_orders": 1}, {"start_ladder_ticks": (1, 0)}, {"start_ladder_ticks": ()}, {"bin_s": 0.0}],
+    [
+        {"latency_ns": -1},
+        {"depth_limit_ticks": 0},
+        {"min_orders": 1},
+        {"start_ladder_ticks": (1, 0)},
+        {"start_ladder_ticks": ()},
+        {"bin_s": 0.0},
+        {"max_bins": 19},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(CalibrationError, match="intensity settings"):
