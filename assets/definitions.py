@@ -17,6 +17,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
         assets=dg.load_assets_from_modules([market, model, funding]),
         jobs=[jobs.ingest_and_signal, jobs.calibrate_and_publish, jobs.funding_scan, jobs.register_instrument, jobs.prune_runs],
         schedules=[jobs.daily_calibration, jobs.hourly_funding_scan, jobs.weekly_prune],
+        sensors=[jobs.known_instruments],
         resources={"settings": SettingsResource(), **(overrides or {})},
         executor=dg.in_process_executor,
     )

@@ -1,83 +1,127 @@
-"""Market data: raw captures or the simulated market into the lake, and signals on the decision grid."""
+"""Market data: raw captures or the simulated market into the lake, and signals on the decision grid.
 
-from __future__ import annotations
+A backfill over many days is one run: the files of an instrument are then read once.
+"""
 
 from collections.abc import Iterator
 
 import dagster as dg
-from mm_platform.workflow.data import ingest_day
 
-from assets.metadata import markdown_table
-from assets.partitions import INSTRUMENT_DAY, instrument_day
+from assets.metadata import logged, markdown_table, table_definition
+from assets.outcomes import outcomes
+from assets.partitions import INSTRUMENT_DAY, days_by_instrument, partition_key
 from assets.resources import SettingsResource
+from mm_platform.core.instrument import InstrumentId
+from mm_platform.lake.store import Lake, Partition
+from mm_platform.workflow.data import ingest_days
 from mm_platform.workflow.signals import build_signals, look_ahead_check
 
-Steps = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
+Steps = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 
 
 @dg.asset(
     group_name="market",
     partitions_def=INSTRUMENT_DAY,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    owners=["team:market-data"],
     kinds={"parquet"},
     pool="ingest",
+    metadata=table_definition("tape", "trades", "book_top", "book_state", "data_quality", "instruments"),
     check_specs=[
         dg.AssetCheckSpec(
             "quality",
             asset="market__tape",
             blocking=True,
-            description="No sequence breaks beyond the limit, no crossed books, tops equal the venue's.",
+            partitions_def=INSTRUMENT_DAY,
+            description="The day's quality row says 'ok': no sequence breaks or crossed books beyond the limits, rebuilt tops equal the venue's.",
         )
     ],
 )
 def market__tape(context: dg.AssetExecutionContext, settings: SettingsResource) -> Steps:
-    """The tick tape of one instrument and UTC day, with trades, book tops and the quality row.
+    """The tick tape of one instrument and UTC day, with trades, best quotes, closing book and the quality row.
 
-    `sim:` instruments are simulated; others are decoded from the files in the settings' `raw_dir`.
+    `sim:` instruments are simulated, any day. Others are decoded from the captures and CSV files in the setting `raw_dir` (`MM_RAW_DIR`);
+    all files of the instrument are read, since a day's book continues the day before.
     """
-    instrument, day = instrument_day(context.partition_key)
-    quality = ingest_day(settings.load(instrument), day)
-    yield dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": quality.rows,
-            "sequence_breaks": quality.sequence_breaks,
-            "trade_id_gaps": quality.trade_id_gaps,
-            "crossed_books": quality.crossed_books,
-            "top_of_book_match_frac": quality.top_of_book_match_frac,
-            "clock_offset_ns": quality.clock_offset_ns,
-            "bad_lines": quality.bad_lines,
-        }
-    )
+    seen = []
+    with outcomes():
+        for instrument, days in days_by_instrument(context.partition_keys).items():
+            loaded = settings.load(instrument)
+            lake = Lake(loaded.lake)
+            for q in ingest_days(loaded, days, logged(context)):
+                file = lake.path("tape", Partition.of(InstrumentId.parse(instrument), q.date))
+                context.add_asset_metadata(
+                    {
+                        "dagster/row_count": q.rows,
+                        "trades": q.trades,
+                        "lines read": q.lines,
+                        "bad lines": q.bad_lines,
+                        "sequence breaks": q.sequence_breaks,
+                        "trade id gaps": q.trade_id_gaps,
+                        "crossed books": q.crossed_books,
+                        "top of book compared": q.top_of_book_compared,
+                        **({} if q.top_of_book_match_frac is None else {"top of book equal, frac": q.top_of_book_match_frac}),
+                        "clock moved by, ms": q.clock_offset_ns / 1e6,
+                        "longest gap, s": q.longest_gap_s,
+                        "book": q.book,
+                        "file": dg.MetadataValue.path(str(file)),
+                        "sources": markdown_table(("file", "bytes", "sha256"), [(s.name, s.bytes, s.sha256[:16]) for s in q.source_files]),
+                    },
+                    partition_key=partition_key(instrument, q.date),
+                )
+                seen.append((instrument, q.date, q.verdict, q.rows, q.sequence_breaks, q.crossed_books, q.bad_lines, q.reason))
+    yield dg.MaterializeResult()
+    header = ("instrument", "day", "verdict", "rows", "sequence breaks", "crossed books", "bad lines", "reason")
+    bad = [f"{instrument} {day}: {verdict} ({reason})" for instrument, day, verdict, *_, reason in seen if verdict != "ok"]
     yield dg.AssetCheckResult(
-        check_name="quality",
-        passed=quality.verdict == "ok",
-        metadata={"reason": quality.reason or "clean", "crossed_books": quality.crossed_books, "sequence_breaks": quality.sequence_breaks},
+        check_name="quality", passed=not bad, description="; ".join(bad) or "ok", metadata={"days": markdown_table(header, seen)}
     )
 
 
 @dg.asset(
     group_name="market",
     partitions_def=INSTRUMENT_DAY,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    owners=["team:market-data"],
     deps=[market__tape],
     kinds={"parquet"},
+    metadata=table_definition("signals"),
     check_specs=[
         dg.AssetCheckSpec(
-            "no_look_ahead", asset="market__signals", blocking=True, description="Recomputed without the future, the past is the same byte for byte."
+            "no_look_ahead",
+            asset="market__signals",
+            blocking=True,
+            partitions_def=INSTRUMENT_DAY,
+            description="Computed again without anything known later than a cut, the decisions before it are the same byte for byte.",
         )
     ],
 )
 def market__signals(context: dg.AssetExecutionContext, settings: SettingsResource) -> Steps:
-    """Microprice, Kyle's lambda, imbalances, short-horizon volatility and spread on the decision grid."""
-    instrument, day = instrument_day(context.partition_key)
-    loaded = settings.load(instrument)
-    built = build_signals(loaded, [day])
-    yield dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": built.rows,
-            "valid_frac": built.valid_frac,
-            "summary": markdown_table(("signal", "mean", "sd", "min", "max"), built.summary),
-        }
-    )
-    proof = look_ahead_check(loaded, day)
+    """Microprice, Kyle's lambda, imbalances, short-horizon volatility and spread on the decision grid, from what was known at each decision."""
+    proofs = []
+    with outcomes():
+        for instrument, days in days_by_instrument(context.partition_keys).items():
+            loaded = settings.load(instrument)
+            lake = Lake(loaded.lake)
+            for day in days:
+                built = build_signals(loaded, [day], logged(context))
+                file = lake.path("signals", Partition.of(InstrumentId.parse(instrument), day))
+                context.add_asset_metadata(
+                    {
+                        "dagster/row_count": built.rows,
+                        "valid, frac": built.valid_frac,
+                        "summary": markdown_table(("signal", "mean", "sd", "least", "greatest"), built.summary),
+                        "file": dg.MetadataValue.path(str(file)),
+                    },
+                    partition_key=partition_key(instrument, day),
+                )
+                proof = look_ahead_check(loaded, day)
+                proofs.append((instrument, day, proof.equal, proof.cut_at, proof.decisions))
+    yield dg.MaterializeResult()
+    different = [f"{instrument} {day}: decisions before {cut} change with what came later" for instrument, day, equal, cut, _ in proofs if not equal]
     yield dg.AssetCheckResult(
-        check_name="no_look_ahead", passed=proof.equal, metadata={"cut_at": proof.cut_at, "decisions_compared": proof.decisions}
+        check_name="no_look_ahead",
+        passed=not different,
+        description="; ".join(different) or "equal",
+        metadata={"days": markdown_table(("instrument", "day", "equal", "cut at", "decisions compared"), proofs)},
     )

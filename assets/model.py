@@ -1,6 +1,4 @@
-"""The model side: fits, sweep, backtest, and what is published of them."""
-
-from __future__ import annotations
+"""The model side: fits, sweep, backtest, and what is published of them. One run per instrument and day: each day has its own verdict."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,97 +6,219 @@ from typing import Any
 import dagster as dg
 
 from assets.market import market__signals, market__tape
-from assets.metadata import markdown_table, picture
+from assets.metadata import logged, markdown_table, mlflow_links, parameter_table, pictures, table_definition
+from assets.outcomes import outcomes
 from assets.partitions import INSTRUMENT_DAY, instrument_day
 from assets.resources import SettingsResource
-from mm_platform.report.thumbnails import sweep_png
+from mm_platform.core.parameters import decode_parameter_set
 from mm_platform.workflow.fits import fit_day
 from mm_platform.workflow.judge import judge_chosen
 from mm_platform.workflow.publish import challenge, register_candidate
-from mm_platform.workflow.record import load_record
+from mm_platform.workflow.record import RecordedGate, folder, load_record
 from mm_platform.workflow.sweep import choose
 
-Steps = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
-
-
-@dg.asset(group_name="model", partitions_def=INSTRUMENT_DAY, deps=[market__tape, market__signals], kinds={"parquet"})
-def model__fits(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
-    """sigma, A and k with standard errors, fitted on data up to the end of the day."""
-    instrument, day = instrument_day(context.partition_key)
-    fitted = fit_day(settings.load(instrument), day)
-    return dg.MaterializeResult(
-        metadata={
-            "accepted": fitted.accepted,
-            "fits": markdown_table(("name", "value", "standard error", "unit", "n", "method", "reason"), fitted.rows()),
-        }
-    )
-
-
-@dg.asset(group_name="model", partitions_def=INSTRUMENT_DAY, deps=[model__fits], kinds={"parquet"}, pool="sweep")
-def model__sweep(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
-    """Risk aversion x hedge threshold over the days up to this one: chosen on the earlier part, judged on the later part."""
-    instrument, day = instrument_day(context.partition_key)
-    swept = choose(settings.load(instrument), through=day)
-    metadata: dict[str, Any] = {"sweep_id": swept.sweep_id, "points": swept.points, "replays": swept.computed, "chosen": swept.chosen.why}
-    grid = swept.grid()
-    if grid is not None:
-        metadata["heat_map"] = picture(sweep_png(grid))
-    return dg.MaterializeResult(metadata=metadata)
+Steps = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
+_ONE_DAY = dg.BackfillPolicy.multi_run(1)
 
 
 @dg.asset(
     group_name="model",
     partitions_def=INSTRUMENT_DAY,
+    backfill_policy=_ONE_DAY,
+    owners=["team:research"],
+    deps=[market__tape, market__signals],
+    kinds={"parquet"},
+    metadata=table_definition("fits"),
+)
+def model__fits(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult[None]:
+    """Volatility sigma and the fill intensities A, k of both sides with standard errors, fitted on data up to the end of the day."""
+    with outcomes():
+        instrument, day = instrument_day(context.partition_key)
+        fitted = fit_day(settings.load(instrument), day)
+        values = {f"{f.name} [{f.unit}]": float(f.value) for f in fitted.fits if f.accepted}
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(fitted.fits),
+                "accepted": fitted.accepted,
+                "fits": markdown_table(("name", "value", "standard error", "unit", "n", "method", "refused because"), fitted.rows()),
+                **values,
+            }
+        )
+
+
+@dg.asset(
+    group_name="model",
+    partitions_def=INSTRUMENT_DAY,
+    backfill_policy=_ONE_DAY,
+    owners=["team:research"],
+    deps=[model__fits],
+    kinds={"parquet"},
+    pool="sweep",
+    metadata=table_definition("sweep_points", "fits"),
+)
+def model__sweep(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult[None]:
+    """Every point of risk aversion x hedge threshold on the complete days up to this one: chosen on the earlier part, judged on the later part.
+
+    Points already computed with the same parameters, data and code are not computed again.
+    """
+    with outcomes():
+        instrument, day = instrument_day(context.partition_key)
+        loaded = settings.load(instrument)
+        swept = choose(loaded, through=day, progress=logged(context))
+        chosen = swept.chosen
+        metadata: dict[str, Any] = {
+            "points": swept.points,
+            "replays computed": swept.computed,
+            "sweep id": swept.sweep_id,
+            "chosen because": chosen.why,
+            **pictures(folder(loaded, day), {"P&L over the grid": "sweep.png"}),
+        }
+        if chosen.risk_aversion is not None:
+            metadata["risk aversion [1]"] = chosen.risk_aversion
+            metadata["hedge threshold [inventory units]"] = "never hedge" if chosen.hedge_threshold is None else chosen.hedge_threshold
+        if chosen.reasons:
+            metadata["fits refused because"] = "; ".join(chosen.reasons)
+        return dg.MaterializeResult(metadata=metadata)
+
+
+@dg.asset(
+    group_name="model",
+    partitions_def=INSTRUMENT_DAY,
+    backfill_policy=_ONE_DAY,
+    owners=["team:research"],
     deps=[model__sweep],
-    kinds={"parquet", "html"},
+    kinds={"parquet"},
+    metadata=table_definition("backtests", "fills"),
     check_specs=[
-        dg.AssetCheckSpec("pnl_identity", asset="model__backtest", blocking=True, description="The attribution's parts sum to the total exactly.")
+        dg.AssetCheckSpec(
+            "pnl_identity",
+            asset="model__backtest",
+            blocking=True,
+            partitions_def=INSTRUMENT_DAY,
+            description="Spread, hedge, inventory, fees and funding sum to the change of equity exactly.",
+        )
     ],
 )
 def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResource) -> Steps:
-    """The chosen point over the judged stretch: fills, equity, attribution, mark-outs, the report page."""
-    instrument, day = instrument_day(context.partition_key)
-    judged = judge_chosen(settings.load(instrument), day)
-    metadata: dict[str, Any] = {
-        "total_pnl": judged.total_pnl,
-        "attribution": markdown_table(("part", "quote"), judged.attribution_rows()),
-        "maker_fills": judged.maker_fills,
-        "taker_fills": judged.taker_fills,
-        "report": dg.MetadataValue.path(str(judged.report)),
-    }
-    equity = judged.equity_png()
-    if equity is not None:
-        metadata["equity"] = picture(equity)
+    """The chosen point on the later part, which nobody chose or fitted on: fills, equity, P&L attribution, mark-outs, the gate's evidence, the report page."""
+    with outcomes():
+        instrument, day = instrument_day(context.partition_key)
+        loaded = settings.load(instrument)
+        judged = judge_chosen(loaded, day, logged(context))
+        metadata: dict[str, Any] = {
+            "total P&L [quote]": judged.total_pnl,
+            "maker fills": judged.maker_fills,
+            "taker fills": judged.taker_fills,
+            "P&L attribution": markdown_table(("part", "quote"), judged.attribution_rows()),
+            "mark-outs of maker fills": markdown_table(
+                ("after, s", "mean, bps"), [(f"{s:g}", f"{bps:+.3f}") for s, bps in judged.markouts_bps.items()]
+            ),
+            "gate": judged.verdict.replace("_", " "),
+            "report": dg.MetadataValue.path(str(judged.report)),
+            **pictures(folder(loaded, day), {"equity and inventory": "equity.png", "where the P&L came from": "attribution.png"}),
+        }
     yield dg.MaterializeResult(metadata=metadata)
-    yield dg.AssetCheckResult(check_name="pnl_identity", passed=judged.residual_quanta == 0, metadata={"residual_quanta": judged.residual_quanta})
+    yield dg.AssetCheckResult(
+        check_name="pnl_identity",
+        passed=judged.residual_quanta == 0,
+        description=f"the parts differ from the total by {judged.residual_quanta} quanta of the ledger",
+        metadata={"residual [quanta]": judged.residual_quanta},
+    )
 
 
 @dg.asset(
     group_name="model",
     partitions_def=INSTRUMENT_DAY,
+    backfill_policy=_ONE_DAY,
+    owners=["team:research"],
     deps=[model__backtest],
     kinds={"mlflow"},
+    output_required=False,
+    metadata=table_definition("parameter_sets"),
     check_specs=[
-        dg.AssetCheckSpec("gate", asset="model__candidate", blocking=True, description="Evidence out of sample; blocks the alias, not the record.")
+        dg.AssetCheckSpec(
+            "gate",
+            asset="model__candidate",
+            blocking=True,
+            partitions_def=INSTRUMENT_DAY,
+            description="Evidence out of sample: pass, fail, or insufficient. Blocks the alias, not the record: the version is registered whatever it says.",
+        )
     ],
 )
 def model__candidate(context: dg.AssetExecutionContext, settings: SettingsResource) -> Steps:
-    """Every candidate becomes a version in MLflow, tagged with its verdict."""
-    instrument, day = instrument_day(context.partition_key)
-    loaded = settings.load(instrument)
-    version = register_candidate(loaded, day)
-    yield dg.MaterializeResult(metadata={"version": version.version, "verdict": version.verdict, "run_id": version.run_id})
-    record = load_record(loaded, day)
-    yield dg.AssetCheckResult(
+    """The judged calibration as a version in MLflow, tagged with the gate's verdict and checks.
+
+    Nothing is registered where the fits were refused and there is no parameter set; the gate's check then says why.
+    """
+    with outcomes():
+        instrument, day = instrument_day(context.partition_key)
+        loaded = settings.load(instrument)
+        record = load_record(loaded, day)
+        version = register_candidate(loaded, day) if record.has_parameters else None
+    if version is not None:
+        yield dg.MaterializeResult(
+            metadata={
+                "version": version.version,
+                "verdict": version.verdict.replace("_", " "),
+                "sha256": version.sha256,
+                "parameters": parameter_table(decode_parameter_set((folder(loaded, day) / "params.json").read_bytes())),
+                **mlflow_links(loaded, version.version, version.run_id),
+            }
+        )
+    yield gate_result(record.gate, registered=version is not None)
+
+
+def gate_result(gate: RecordedGate, *, registered: bool) -> dg.AssetCheckResult:
+    """The gate's word as an asset check: anything but a pass, or a pass without a version, blocks what comes after."""
+    said = gate.verdict.replace("_", " ")
+    if gate.verdict == "insufficient_evidence":
+        said += f": {gate.blocks_seen} independent blocks seen, {gate.blocks_needed} needed, {gate.days_to_record:.1f} days still to record"
+    if not registered:
+        said += "; no parameter set to register, since fits were refused"
+    order = {"fail": 0, "insufficient": 1, "pass": 2}
+    checks = sorted(gate.checks, key=lambda c: order.get(c.outcome, 0))
+    return dg.AssetCheckResult(
         check_name="gate",
-        passed=record.gate.verdict == "pass",
-        metadata={"verdict": record.gate.verdict, "checks": markdown_table(("check", "outcome", "seen", "needed"), record.check_rows())},
+        passed=registered and gate.verdict == "pass",
+        description=said,
+        metadata={
+            "verdict": gate.verdict.replace("_", " "),
+            "independent blocks seen": gate.blocks_seen,
+            "independent blocks needed": gate.blocks_needed,
+            "days still to record": gate.days_to_record,
+            "checks": markdown_table(
+                ("check", "outcome", "seen", "needed", "says"), [(c.name, c.outcome, c.seen, c.needed, c.message) for c in checks]
+            ),
+        },
     )
 
 
-@dg.asset(group_name="model", partitions_def=INSTRUMENT_DAY, deps=[model__candidate], kinds={"mlflow"})
-def model__challenger(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:
-    """The alias `challenger` moves to the day's version. `champion` is a person's command: `mm promote`."""
-    instrument, day = instrument_day(context.partition_key)
-    moved = challenge(settings.load(instrument), day)
-    return dg.MaterializeResult(metadata={"version": moved.version, "alias": moved.alias or "none"})
+@dg.asset(
+    group_name="model",
+    partitions_def=INSTRUMENT_DAY,
+    backfill_policy=_ONE_DAY,
+    owners=["team:research"],
+    deps=[model__candidate],
+    kinds={"mlflow"},
+)
+def model__challenger(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult[None]:
+    """The alias `challenger` moves to the day's version, if its gate passed. `champion` is a person's command: `mm promote`."""
+    with outcomes():
+        instrument, day = instrument_day(context.partition_key)
+        loaded = settings.load(instrument)
+        moved = challenge(loaded, day)
+    if moved.alias is None:
+        # materialised on its own, past the gate's check
+        raise dg.Failure(
+            f"version {moved.version} gets no alias: gate {moved.verdict.replace('_', ' ')}",
+            metadata={"checks": "\n".join(moved.failing)},
+            allow_retries=False,
+        )
+    return dg.MaterializeResult(
+        metadata={
+            "version": moved.version,
+            "alias": moved.alias,
+            "next": f"mm promote --instrument {instrument} --reason '...'",
+            **mlflow_links(loaded, moved.version, moved.run_id),
+        }
+    )

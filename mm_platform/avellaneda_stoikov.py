@@ -140,6 +140,7 @@ class AvellanedaStoikovMarketMaker:
         self.inventory_unit = float(inventory_unit)
         self.target_inventory = float(target_inventory)
         self.max_inventory = float(max_inventory)
+        self.order_size = self.inventory_unit if order_size is None else float(order_size)
         self.sigma = None if sigma is None else float(sigma)
         self._clock = clock or monotonic_ns
         self._params = QuoteParams(

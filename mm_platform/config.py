@@ -49,6 +49,10 @@ def _or_off(value: object) -> object:
     return None if value == "off" else value
 
 
+def _or_auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
 # a limit that can be switched off: TOML has no null, so the word is "off"
 OrOff = Annotated[float | None, Field(gt=0), BeforeValidator(_or_off)]
 
@@ -62,15 +66,16 @@ class Section(BaseModel):
 class Simulate(Section):
     """The simulated market."""
 
-    days: int = Field(default=3, ge=1, le=366, description="UTC days")
+    days: int = Field(default=6, ge=1, le=366, description="UTC days that the demo makes")
     start: date = Field(default=date(2026, 1, 5), description="the first of them")
 
 
 class Ingest(Section):
     """Market data into the lake."""
 
-    max_sequence_breaks: int = Field(default=0, ge=0, description="a day with more is refused")
-    max_crossed_books: int = Field(default=0, ge=0, description="a day with more is refused")
+    max_sequence_break_frac: Fraction = Field(default=0.001, description="sequence breaks per depth message; a day with more is refused")
+    max_crossed_book_frac: Fraction = Field(default=0.001, description="crossed books per depth message; a day with more is refused")
+    max_bad_line_frac: Fraction = Field(default=0.001, description="unreadable lines per line; a day with more is refused")
     clock_floor_ms: Positive = Field(default=5.0, description="feed latency that the clock repair leaves, ms")
 
 
@@ -102,7 +107,7 @@ class Sweep(Section):
     hedge_thresholds_lots: tuple[Positive | Literal["never"], ...] = Field(
         default=(2.0, 3.0, 4.0, 6.0, 8.0, "never"), min_length=1, description='inventory units, ascending; "never" is added where it is missing'
     )
-    choose_frac: float = Field(default=0.5, gt=0, lt=1, description="earlier share of the period that chooses; the rest judges")
+    choose_frac: float = Field(default=0.4, gt=0, lt=1, description="earlier share of the period that chooses; the rest judges")
     workers: int = Field(default=0, ge=0, le=1024, description="processes, 0 = one per core")
 
     @field_validator("risk_aversions")
@@ -132,7 +137,9 @@ class Strategy(Section):
     order_size_notional: Positive = Field(default=500.0, description="quote currency")
     inventory_unit_notional: Positive = Field(default=500.0, description="quote currency; risk aversion is per this much")
     max_inventory_units: Positive = Field(default=10.0, description="inventory units")
-    min_spread: Fraction = Field(default=0.0001, description="ask minus bid, relative; below twice the maker fee a round trip cannot pay")
+    min_spread: Annotated[float | None, Field(ge=0, le=1), BeforeValidator(_or_auto)] = Field(
+        default=None, description='ask minus bid, relative; "auto": twice the maker fee and 0.5 bp, so that a round trip can pay'
+    )
     max_spread: float = Field(default=0.01, gt=0, le=1, description="ask minus bid, relative")
     terminal_time: Positive = Field(default=1 / 365, description="years")
     horizon: Horizon = Field(
@@ -148,7 +155,7 @@ class Strategy(Section):
 
     @model_validator(mode="after")
     def _spreads(self) -> Strategy:
-        if self.min_spread > self.max_spread:
+        if self.min_spread is not None and self.min_spread > self.max_spread:
             raise ValueError(f"min_spread {self.min_spread} exceeds max_spread {self.max_spread}")
         return self
 

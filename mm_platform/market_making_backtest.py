@@ -1,26 +1,25 @@
 """Front door of the guide: backtest a market maker on a DataFrame of bars or on a tick tape.
 
-Belongs here: `MarketMakingBacktest`, the bar fill model, and the mapping of the guide's objects to the replay. Does not belong here: the
-tick engine (`replay`), reading data (`workflow`).
+Belongs here: `MarketMakingBacktest`, the mapping of the guide's objects to the replay, the guide's result keys. Does not belong here: fills on
+bars (`replay.bar_run`), the tick engine (`replay`), reading files (`workflow`).
 
-Bars. The decision at row i sees rows up to i; its quotes stand during row i+1 and fill only where the opposite quote (or a recorded trade
-extreme) goes *through* them, at most `fill_frac` of the bar's volume; hedges cross at row i+1's opposite quote. A bar knows nothing of queues:
-results carry `fill_model="bar"` and never pass a gate.
+A bar knows nothing of queues: results on bars carry `fill_model="bar"` and never pass a gate. Results on tapes come from the loop that sweeps
+and gate use, and name its mode, models and latencies.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mm_platform.avellaneda_stoikov import AvellanedaStoikovMarketMaker
-from mm_platform.core.errors import DataError
-from mm_platform.core.units import NS_PER_S
+from mm_platform.core.errors import ConfigError, DataError
+from mm_platform.core.units import NS_PER_S, SECONDS_PER_DAY, iso_utc
 from mm_platform.delta_hedger import DeltaHedger
 from mm_platform.kernels.accounting import money_of
 from mm_platform.kernels.decision import DecisionParams
@@ -28,49 +27,34 @@ from mm_platform.kernels.hedging import HedgeParams
 from mm_platform.kernels.orders import OrderPolicy
 from mm_platform.kernels.performance import max_drawdown_frac, round_trip_pnls, sharpe_ratio, win_rate
 from mm_platform.kernels.risk import RiskParams
+from mm_platform.replay.bar_run import BarCosts, BarRun, HedgesLikeTheGuide, QuotesLikeTheGuide, run_bars
+from mm_platform.replay.bars import Bars, read_bars
+from mm_platform.replay.result import MARKOUT_HORIZONS_S, ReplayResult
 from mm_platform.replay.run import ScheduledParameters, replay
 from mm_platform.replay.settings import ReplaySettings
-from mm_platform.tape.book_path import mid_path
+from mm_platform.tape.book_path import MidPath, mid_path
 from mm_platform.tape.features import compute_features
-from mm_platform.tape.layout import Tape
+from mm_platform.tape.layout import Kind, Tape
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
 
-REQUIRED_COLUMNS: Final = ("timestamp", "bid", "ask", "volume", "volatility")
-OPTIONAL_COLUMNS: Final = (
-    "orderbook_snapshot",
-    "trades",
-    "microprice",
-    "ofi",
-    "kyle_lambda",
-    "short_vol",
-    "funding_rate",
-    "mark_price",
-    "trade_low",
-    "trade_high",
-)
+NEVER_HEDGE: Final = HedgeParams(threshold=math.inf, target=0.0, ratio=0.0, min_size=0.0, max_latency_s=0.0, to_boundary=0)
+
+# base per quote of a market maker that does not say: one unit, as in the guide
+_GUIDE_ORDER_BASE: Final = 1.0
+# equal-time steps per row beyond which a frame is mostly gaps
+_MAX_STEPS_PER_ROW: Final = 10
+# no venue settles funding more often
+_SHORTEST_FUNDING_INTERVAL_NS: Final = 3600 * NS_PER_S
+_DEFAULT_SLIPPAGE: Final = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class _Bars:
-    """The DataFrame's columns, checked. Missing optional numbers are nan."""
-
-    ts_ns: npt.NDArray[np.int64]
-    bid: Float64s
-    ask: Float64s
-    volume: Float64s
-    volatility: Float64s
-    microprice: Float64s
-    ofi: Float64s
-    kyle_lambda: Float64s
-    short_vol: Float64s
-    funding_rate: Float64s
-    mark_price: Float64s
-    trade_low: Float64s
-    trade_high: Float64s
+class BacktestWarning(UserWarning):
+    """Something in the input makes the result mean less than it seems to."""
 
 
 class MarketMakingBacktest:
@@ -83,11 +67,16 @@ class MarketMakingBacktest:
     maker_fee, taker_fee : float
         Fraction of notional; negative = rebate.
     order_size : float, optional
-        Base amount per quote; default `inventory_unit` of the market maker.
+        Base per quote; default the market maker's own `order_size`, or 1.
     fill_frac : float
-        Largest share of a bar's volume that one side may fill (bars only).
+        Largest share of a bar's volume that our quotes fill, both sides together (bars only).
     replay_settings : ReplaySettings, optional
         Venue model and latencies (tapes only).
+
+    Raises
+    ------
+    ConfigError
+        A parameter outside its domain.
     """
 
     def __init__(
@@ -100,25 +89,27 @@ class MarketMakingBacktest:
         fill_frac: float = 0.1,
         replay_settings: ReplaySettings | None = None,
     ) -> None:
-        if not math.isfinite(initial_capital) or initial_capital <= 0.0:
-            raise DataError(f"initial_capital is {initial_capital}, expected a positive amount of quote currency")
+        if not 0.0 < initial_capital < math.inf:
+            raise ConfigError(f"initial_capital is {initial_capital}, expected a positive amount of quote currency")
         for name, fee in (("maker_fee", maker_fee), ("taker_fee", taker_fee)):
-            if not math.isfinite(fee) or abs(fee) > 0.1:
-                raise DataError(f"{name} is {fee}, expected a fraction of notional such as 0.0002")
+            if not abs(fee) <= 0.1:
+                raise ConfigError(f"{name} is {fee}, expected a fraction of notional such as 0.0002")
         if not 0.0 < fill_frac <= 1.0:
-            raise DataError(f"fill_frac is {fill_frac}, expected a share of the bar's volume in (0, 1]")
-        self.initial_capital = initial_capital
-        self.maker_fee = maker_fee
-        self.taker_fee = taker_fee
+            raise ConfigError(f"fill_frac is {fill_frac}, expected a share of the bar's volume in (0, 1]")
+        if order_size is not None and not 0.0 < order_size < math.inf:
+            raise ConfigError(f"order_size is {order_size}, expected a positive amount of base, or None for the market maker's own")
+        self.initial_capital = float(initial_capital)
+        self.maker_fee = float(maker_fee)
+        self.taker_fee = float(taker_fee)
         self.order_size = order_size
-        self.fill_frac = fill_frac
+        self.fill_frac = float(fill_frac)
         self.replay_settings = replay_settings or ReplaySettings()
 
     def run_backtest(
         self,
         market_data: pd.DataFrame | Tape,
-        market_maker: AvellanedaStoikovMarketMaker,
-        hedger: DeltaHedger | None = None,
+        market_maker: QuotesLikeTheGuide,
+        hedger: HedgesLikeTheGuide | None = None,
         apply_funding: bool = True,
         *,
         step_s: float = 1.0,
@@ -130,298 +121,240 @@ class MarketMakingBacktest:
         Parameters
         ----------
         market_data
-            DataFrame: `timestamp` (tz-aware or ns), `bid`, `ask`, `volume` [base], `volatility` [relative, annual]; optional columns as in
-            `OPTIONAL_COLUMNS`. Or a `Tape`.
+            DataFrame: `timestamp` (tz-aware or ns, at the end of the row's bar), `bid`, `ask`, `volume` [base], `volatility` [relative,
+            annual]; optional columns and what happens without them: see `replay.bars`. Or a `Tape`.
         market_maker, hedger
-            The guide's objects; without a hedger inventory is never hedged.
+            On bars any objects with the guide's methods, on tapes the project's classes. Their state moves with the run. Without a hedger
+            inventory is never hedged.
         apply_funding
-            Bars: pay `funding_rate` x `mark_price` where a rate stands. Tapes: the settled stamps on the tape.
+            Bars: settle `funding_rate` x `mark_price` (else the mid) in every row that has a rate. Tapes: the settlements on the tape.
         step_s, risk, orders
-            Tapes only: decision interval in seconds, the runner's limits, how orders are sent.
+            Tapes only: decision interval in seconds; the runner's limits (default: size limits only); how orders are sent.
 
         Returns
         -------
         dict
-            The guide's keys (`total_pnl`, `sharpe_ratio`, `max_drawdown` [fraction of peak equity], `maker_fills`, `taker_fills`, `win_rate`,
-            `total_fees_paid`, `total_funding_paid`, `equity_curve`, `inventory_curve`) and `pnl_attribution`, `markouts_bps`, `fill_model`,
-            `warnings`. The attribution's parts sum to `total_pnl` exactly (`math.fsum`).
+            `total_pnl` [quote]; `sharpe_ratio` (annual; equal-time returns of capital plus profit x sqrt(365 d/step); bars: step = the median
+            one, over gaps the equity is carried forward); `max_drawdown` (fraction of peak equity); `maker_fills`, `taker_fills`; `win_rate`
+            (share of closed round trips with profit above 0); `total_fees_paid`, `total_funding_paid` [quote, negative = earned];
+            `equity_curve` [quote, capital included], `inventory_curve` [base] at `timestamps` [ns]; `pnl_attribution` (its five parts sum to
+            `total_pnl` exactly by `math.fsum`); `markouts_bps` (of maker fills, by horizon in s); `final_inventory` [base]; `fills` (dict of
+            columns); `fill_model` ("bar", or the replay's mode) with the model's own numbers; `warnings`. nan = nothing can be said.
 
         Raises
         ------
         DataError
-            Missing columns, unsorted or naive timestamps, NaN, non-positive or crossed quotes, negative volume, an empty frame.
+            A frame or tape that cannot be used (see `replay.bars.read_bars`), or objects that lack the guide's methods.
+        ConfigError
+            Arguments outside their domain; a market maker without a volatility on a tape.
+
+        Warns
+        -----
+        BacktestWarning
+            Each text of `warnings` in the result.
         """
+        if not isinstance(market_maker, QuotesLikeTheGuide):
+            raise DataError(f"market_maker is a {type(market_maker).__name__}: expected update_market_data, compute_quotes and should_quote_side")
+        if hedger is not None and not isinstance(hedger, HedgesLikeTheGuide):
+            raise DataError(f"hedger is a {type(hedger).__name__}: expected update_inventory, should_hedge and get_hedge_recommendation, or None")
         if isinstance(market_data, Tape):
-            return self._run_tape(market_data, market_maker, hedger, apply_funding, step_s, risk, orders)
-        return self._run_bars(_read_bars(market_data), market_maker, hedger, apply_funding)
-
-    # -- tick tape -------------------------------------------------------------------------------------------------------------------
-
-    def _run_tape(
-        self,
-        tape: Tape,
-        market_maker: AvellanedaStoikovMarketMaker,
-        hedger: DeltaHedger | None,
-        apply_funding: bool,
-        step_s: float,
-        risk: RiskParams | None,
-        orders: OrderPolicy | None,
-    ) -> dict[str, Any]:
-        spec = tape.spec
-        order_base = self.order_size if self.order_size is not None else market_maker.inventory_unit
-        order_lots = spec.base_to_lots(order_base)
-        if order_lots < 1:
-            raise DataError(f"order size {order_base} is below one lot of {spec.instrument} ({spec.lot_base})")
-        params = DecisionParams(
-            quote=market_maker.quote_params(maker_fee=self.maker_fee, order_units=order_base / market_maker.inventory_unit),
-            hedge=hedger.hedge_params() if hedger is not None else NEVER_HEDGE,
-            risk=risk or no_limits(order_lots, spec.base_to_lots(market_maker.max_inventory) + order_lots),
-            orders=orders
-            or OrderPolicy(order_lots, NS_PER_S, 0, NS_PER_S, 10.0, 50.0, 0, max(1, round(float(0.001 * _mid(tape) / float(spec.tick))))),
-            money=money_of(spec, maker_fee=self.maker_fee, taker_fee=self.taker_fee),
-        )
-        judged = tape if apply_funding else _without_funding(tape)
-        features = compute_features(judged, int(step_s * NS_PER_S))
-        result = replay(judged, features, [ScheduledParameters(int(features.grid_ts[0]), params)], self.replay_settings)
-        out = result.to_guide(self.initial_capital, mid_path(judged))
-        if not apply_funding:
-            out["warnings"].append("apply_funding is False: funding stamps on the tape were not paid")
+            out = self._on_tape(market_data, market_maker, hedger, apply_funding, step_s, risk, orders)
+        elif _is_frame(market_data):
+            out = self._on_bars(read_bars(market_data), market_maker, hedger, apply_funding)
+        else:
+            raise DataError(f"market_data is a {type(market_data).__name__}: expected a pandas DataFrame of bars or a Tape")
+        if np.min(out["equity_curve"]) <= 0.0:
+            out["sharpe_ratio"] = math.nan
+            out["warnings"].append("equity fell to zero or below: the account was lost there, and what follows means nothing")
+        for text in out["warnings"]:
+            warnings.warn(text, BacktestWarning, stacklevel=2)
         return out
 
     # -- bars ------------------------------------------------------------------------------------------------------------------------
 
-    def _run_bars(self, bars: _Bars, market_maker: AvellanedaStoikovMarketMaker, hedger: DeltaHedger | None, apply_funding: bool) -> dict[str, Any]:
-        n = len(bars.ts_ns)
-        mid = 0.5 * (bars.bid + bars.ask)
-        size = self.order_size if self.order_size is not None else market_maker.inventory_unit
-        notes: list[str] = []
-        has_rate = bool(np.isfinite(bars.funding_rate).any())
-        if apply_funding and not has_rate:
-            notes.append("apply_funding is True but the data has no funding_rate: funding is 0")
-        book = _BarLedger(self.maker_fee, self.taker_fee)
-        equity = np.empty(n)
-        inventory = np.empty(n)
-        pending_hedge = 0.0
-        bid_quote = ask_quote = math.nan
-        for i in range(n):
-            if i > 0:
-                book.mark(mid[i - 1], mid[i])
-                low = bars.trade_low[i] if math.isfinite(bars.trade_low[i]) else bars.ask[i]
-                high = bars.trade_high[i] if math.isfinite(bars.trade_high[i]) else bars.bid[i]
-                most = self.fill_frac * bars.volume[i]
-                # quotes of row i-1 stand during row i and fill only where the market went through them
-                if low < bid_quote:
-                    book.fill(int(bars.ts_ns[i]), 1, bid_quote, min(size, most), True, mid[i])
-                if high > ask_quote:
-                    book.fill(int(bars.ts_ns[i]), -1, ask_quote, min(size, most), True, mid[i])
-                if pending_hedge != 0.0:
-                    side = 1 if pending_hedge > 0 else -1
-                    book.fill(int(bars.ts_ns[i]), side, bars.ask[i] if side > 0 else bars.bid[i], abs(pending_hedge), False, mid[i])
-                    pending_hedge = 0.0
-                if apply_funding and math.isfinite(bars.funding_rate[i]):
-                    book.pay_funding(bars.funding_rate[i], bars.mark_price[i] if math.isfinite(bars.mark_price[i]) else mid[i])
-            now = int(bars.ts_ns[i])
-            market_maker.update_market_data(
-                mid_price=float(mid[i]),
-                volatility=float(bars.volatility[i]),
-                inventory=book.position,
-                microprice=_known(bars.microprice[i]),
-                order_flow_imbalance=_known(bars.ofi[i]),
-                kyle_lambda=_known(bars.kyle_lambda[i]),
-                short_volatility=_known(bars.short_vol[i]),
-                now_ns=now,
-            )
-            bid, ask = market_maker.compute_quotes()
-            bid_quote = float(bid) if market_maker.should_quote_side("bid") else math.nan
-            ask_quote = float(ask) if market_maker.should_quote_side("ask") else math.nan
-            # post-only: a quote beyond the touch would have been refused
-            if bid_quote >= bars.ask[i]:
-                bid_quote = math.nan
-            if ask_quote <= bars.bid[i]:
-                ask_quote = math.nan
-            if hedger is not None:
-                hedger.update_inventory(book.position, now_ns=now)
-                if hedger.should_hedge(now_ns=now):
-                    advice = hedger.get_hedge_recommendation(current_price=float(mid[i]), microprice=_known(bars.microprice[i]), now_ns=now)
-                    if advice is not None and advice["hedge_size"] > 0.0:
-                        pending_hedge = advice["hedge_size"] if advice["side"] == "buy" else -advice["hedge_size"]
-            equity[i] = book.total
-            inventory[i] = book.position
-        return self._bar_result(bars, mid, equity, inventory, book, notes)
+    def _on_bars(self, bars: Bars, maker: QuotesLikeTheGuide, hedger: HedgesLikeTheGuide | None, apply_funding: bool) -> dict[str, Any]:
+        notes = _step_notes(bars.ts_ns)
+        if apply_funding:
+            notes += _funding_notes(bars)
+        costs = BarCosts(self.maker_fee, self.taker_fee, self.fill_frac)
+        run = run_bars(bars, maker, hedger, self._order_base(maker), costs, apply_funding)
+        return self._bar_result(bars, run, notes)
 
-    def _bar_result(self, bars: _Bars, mid: Float64s, equity: Float64s, inventory: Float64s, book: _BarLedger, notes: list[str]) -> dict[str, Any]:
-        step_s = float(np.median(np.diff(bars.ts_ns))) / NS_PER_S if len(bars.ts_ns) > 1 else math.nan
-        capital_curve = self.initial_capital + equity
-        fills = book.fills
-        trips = round_trip_pnls(
-            np.array([f.side for f in fills], dtype=np.int64),
-            np.array([f.price for f in fills]),
-            np.array([f.qty for f in fills]),
-            np.array([f.fee for f in fills]),
-        )
-        for note in notes:
-            warnings.warn(note, stacklevel=3)
+    def _bar_result(self, bars: Bars, run: BarRun, notes: list[str]) -> dict[str, Any]:
+        equity = self.initial_capital + run.pnl
+        fills = run.fills
+        maker_fills = int(fills.maker.sum())
+        step_ns, even_equity = _equal_time(bars.ts_ns, equity)
         return {
-            "total_pnl": book.total,
-            "sharpe_ratio": sharpe_ratio(capital_curve, step_s),
-            "max_drawdown": max_drawdown_frac(capital_curve),
-            "maker_fills": sum(f.maker for f in fills),
-            "taker_fills": sum(not f.maker for f in fills),
-            "win_rate": win_rate(trips),
-            "total_fees_paid": book.fees,
-            "total_funding_paid": -book.funding,
-            "equity_curve": capital_curve,
-            "inventory_curve": inventory,
+            "total_pnl": float(run.pnl[-1]),
+            "sharpe_ratio": sharpe_ratio(even_equity, step_ns / NS_PER_S),
+            "max_drawdown": max_drawdown_frac(equity),
+            "maker_fills": maker_fills,
+            "taker_fills": len(fills.ts_ns) - maker_fills,
+            "win_rate": win_rate(round_trip_pnls(fills.side, fills.price, fills.qty, fills.fee)),
+            "total_fees_paid": run.fees,
+            "total_funding_paid": 0.0 - run.funding,
+            "equity_curve": equity,
+            "inventory_curve": run.position,
             "timestamps": bars.ts_ns,
             "pnl_attribution": {
-                "spread_pnl": book.spread,
-                "hedge_pnl": book.hedge,
-                "inventory_pnl": book.inventory,
-                "fees": -book.fees,
-                "funding": book.funding,
+                "spread_pnl": run.spread_pnl,
+                "hedge_pnl": run.hedge_pnl,
+                "inventory_pnl": run.inventory_pnl,
+                "fees": 0.0 - run.fees,
+                "funding": run.funding,
             },
-            "markouts_bps": _bar_markouts(bars.ts_ns, mid, fills),
-            "final_inventory": book.position,
+            "markouts_bps": run.markouts_bps(bars, MARKOUT_HORIZONS_S),
+            "final_inventory": float(run.position[-1]),
+            "fills": {name: getattr(fills, name) for name in ("ts_ns", "side", "price", "qty", "fee", "maker", "mid")},
             "fill_model": "bar",
             "fill_frac": self.fill_frac,
             "warnings": notes,
         }
 
+    # -- tick tape -------------------------------------------------------------------------------------------------------------------
 
-NEVER_HEDGE: Final = HedgeParams(threshold=math.inf, target=0.0, ratio=0.0, min_size=0.0, max_latency_s=0.0, to_boundary=0)
+    def _on_tape(
+        self,
+        tape: Tape,
+        maker: QuotesLikeTheGuide,
+        hedger: HedgesLikeTheGuide | None,
+        apply_funding: bool,
+        step_s: float,
+        risk: RiskParams | None,
+        orders: OrderPolicy | None,
+    ) -> dict[str, Any]:
+        if not isinstance(maker, AvellanedaStoikovMarketMaker) or not (hedger is None or isinstance(hedger, DeltaHedger)):
+            raise DataError(
+                f"a tape is replayed in compiled code, which knows AvellanedaStoikovMarketMaker and DeltaHedger, not {type(maker).__name__} and "
+                f"{type(hedger).__name__}; run other strategies on bars"
+            )
+        if not 1e-3 <= step_s < math.inf:
+            raise ConfigError(f"step_s is {step_s}, expected seconds between decisions, at least 0.001")
+        spec = tape.spec
+        if len(tape) == 0:
+            raise DataError(f"{spec.instrument}: the tape has no rows: nothing to backtest")
+        if spec.contract == "inverse":
+            raise DataError(f"{spec.instrument} is an inverse contract: the ledger counts linear and spot money, its P&L would be wrong; use a linear one")
+        notes = _tape_funding_notes(tape, apply_funding)
+        judged = tape if apply_funding else _without_funding(tape)
+        features = compute_features(judged, round(step_s * NS_PER_S))
+        mids = mid_path(judged)
+        if len(features.grid_ts) == 0 or len(mids.half_ticks) == 0:
+            raise DataError(f"{spec.instrument}: the tape never shows both sides of the book within a decision step: nothing can be quoted")
+        order_base = self._order_base(maker)
+        order_lots = spec.base_to_lots(order_base)
+        if order_lots < 1:
+            raise DataError(f"order size {order_base} is below one lot of {spec.instrument} ({spec.lot_base}); raise order_size")
+        slippage = hedger.max_slippage if hedger is not None else _DEFAULT_SLIPPAGE
+        params = DecisionParams(
+            quote=maker.quote_params(),
+            hedge=hedger.hedge_params() if hedger is not None else NEVER_HEDGE,
+            risk=risk or size_limits(order_lots, spec.base_to_lots(abs(maker.target_inventory) + maker.max_inventory) + order_lots),
+            orders=orders or order_policy(order_lots, max(1, round(slippage * 0.5 * int(mids.half_ticks[0])))),
+            money=money_of(spec, maker_fee=self.maker_fee, taker_fee=self.taker_fee),
+        )
+        result = replay(judged, features, [ScheduledParameters(int(features.grid_ts[0]), params)], self.replay_settings)
+        return self._tape_result(result, mids, notes)
+
+    def _tape_result(self, result: ReplayResult, mids: MidPath, notes: list[str]) -> dict[str, Any]:
+        out = result.to_guide(self.initial_capital, mids)
+        tick, lot, fills = float(result.spec.tick), result.spec.lot_base, result.fills
+        out["fills"] = {
+            "ts_ns": fills.exch_ts,
+            "side": fills.side,
+            "price": fills.price_ticks * tick,
+            "qty": fills.lots * lot,
+            "fee": fills.fee_nano * 1e-9,
+            "maker": fills.maker == 1,
+            "mid": 0.5 * fills.mid_half_ticks * tick,
+        }
+        out["warnings"] += notes
+        return out
+
+    def _order_base(self, maker: object) -> float:
+        if self.order_size is not None:
+            return self.order_size
+        own = getattr(maker, "order_size", None)
+        return _GUIDE_ORDER_BASE if own is None else float(own)
 
 
-def no_limits(order_lots: int, position_lots: int) -> RiskParams:
+def size_limits(order_lots: int, position_lots: int) -> RiskParams:
     """Limits that bind on size only: what a bare backtest of the guide's objects means."""
     return RiskParams(order_lots, position_lots, math.inf, 0, 0, math.inf, math.inf, math.inf)
 
 
-@dataclass(frozen=True, slots=True)
-class _BarFill:
-    ts_ns: int
-    side: int
-    price: float
-    qty: float
-    fee: float
-    maker: bool
-    mid: float
+def order_policy(order_lots: int, slippage_ticks: int) -> OrderPolicy:
+    """Quotes re-priced at every decision, at most once a second, with a budget (10 orders a second, 50 at once) that seldom binds."""
+    return OrderPolicy(
+        order_lots=order_lots,
+        refresh_ns=NS_PER_S,
+        tolerance_ticks=0,
+        backoff_ns=NS_PER_S,
+        orders_per_s=10.0,
+        burst=50.0,
+        hedge_interval_ns=0,
+        slippage_ticks=slippage_ticks,
+    )
 
 
-class _BarLedger:
-    """The attribution of THEORY section 9 on bars: floats (the guide's bars have no tick or lot), total = fsum of the parts."""
-
-    def __init__(self, maker_fee: float, taker_fee: float) -> None:
-        self._maker_fee, self._taker_fee = maker_fee, taker_fee
-        self.position = self.spread = self.hedge = self.inventory = self.fees = self.funding = 0.0
-        self.fills: list[_BarFill] = []
-
-    @property
-    def total(self) -> float:
-        return math.fsum((self.spread, self.hedge, self.inventory, -self.fees, self.funding))
-
-    def mark(self, before: float, after: float) -> None:
-        self.inventory += self.position * (after - before)
-
-    def fill(self, ts_ns: int, side: int, price: float, qty: float, maker: bool, mid: float) -> None:
-        if qty <= 0.0:
-            return
-        edge = side * qty * (mid - price)
-        fee = qty * price * (self._maker_fee if maker else self._taker_fee)
-        if maker:
-            self.spread += edge
-        else:
-            self.hedge += edge
-        self.fees += fee
-        self.position += side * qty
-        self.fills.append(_BarFill(ts_ns, side, price, qty, fee, maker, mid))
-
-    def pay_funding(self, rate: float, price: float) -> None:
-        self.funding -= self.position * price * rate
+def _is_frame(data: object) -> bool:
+    # a DataFrame can only come from a caller who has pandas loaded
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
-def _bar_markouts(ts_ns: npt.NDArray[np.int64], mid: Float64s, fills: list[_BarFill]) -> dict[float, float]:
-    from mm_platform.replay.result import MARKOUT_HORIZONS_S
-
-    out: dict[float, float] = {}
-    for horizon in MARKOUT_HORIZONS_S:
-        moves = []
-        for fill in fills:
-            at = fill.ts_ns + int(horizon * NS_PER_S)
-            if fill.maker and at <= ts_ns[-1]:
-                later = mid[int(np.searchsorted(ts_ns, at, side="right")) - 1]
-                moves.append((fill.side * (later - fill.mid) / fill.mid, fill.qty))
-        out[float(horizon)] = float(np.average([m for m, _ in moves], weights=[q for _, q in moves])) * 1e4 if moves else math.nan
-    return out
+def _median_step_ns(ts_ns: Int64s) -> int:
+    return int(np.median(np.diff(ts_ns))) if len(ts_ns) > 1 else 0
 
 
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _equal_time(ts_ns: Int64s, equity: Float64s) -> tuple[int, Float64s]:
+    """The median step, and the last equity known at each multiple of it from the first row: the curve itself where steps are equal."""
+    step = _median_step_ns(ts_ns)
+    if step == 0:
+        return 0, equity
+    at = np.arange(ts_ns[0], ts_ns[-1] + 1, step)
+    return step, equity[np.searchsorted(ts_ns, at, side="right") - 1]
 
 
-def _mid(tape: Tape) -> float:
-    priced = tape.price_ticks[tape.price_ticks > 0]
-    if len(priced) == 0:
-        raise DataError(f"{tape.spec.instrument}: the tape has no prices")
-    return float(np.median(priced)) * float(tape.spec.tick)
+def _step_notes(ts_ns: Int64s) -> list[str]:
+    step = _median_step_ns(ts_ns)
+    if step == 0:
+        return ["one row only: no quote can fill, and there is no return to measure"]
+    if (ts_ns[-1] - ts_ns[0]) // step > _MAX_STEPS_PER_ROW * len(ts_ns):
+        raise DataError(
+            f"timestamps are mostly gaps: {len(ts_ns)} rows span {(ts_ns[-1] - ts_ns[0]) / NS_PER_S / SECONDS_PER_DAY:.4g} days at a median step of "
+            f"{step / NS_PER_S:g} s; expected steps of about one length, split the data at the gaps"
+        )
+    uneven = np.flatnonzero(2 * np.abs(np.diff(ts_ns) - step) > step)
+    if len(uneven) == 0:
+        return []
+    return [
+        f"{len(uneven)} of {len(ts_ns) - 1} steps are not near the median of {step / NS_PER_S:g} s (first at row {uneven[0] + 1}): the Sharpe ratio is taken "
+        "from equity carried forward to that step"
+    ]
+
+
+def _funding_notes(bars: Bars) -> list[str]:
+    stamped = bars.ts_ns[~np.isnan(bars.funding_rate) & (bars.funding_rate != 0.0)]
+    if np.isnan(bars.funding_rate).all():
+        return ["apply_funding is True but the data has no funding_rate: funding is 0"]
+    if len(stamped) > 1 and (shortest := int(np.diff(stamped).min())) < _SHORTEST_FUNDING_INTERVAL_NS:
+        return [
+            f"funding_rate stands in rows {shortest / NS_PER_S:g} s apart and every one of them was settled in full: leave it nan except at the "
+            "venue's funding times, or funding is counted too often"
+        ]
+    return []
+
+
+def _tape_funding_notes(tape: Tape, apply_funding: bool) -> list[str]:
+    if not apply_funding or tape.spec.contract == "spot" or (tape.kind == Kind.FUNDING).any():
+        return []
+    return [f"apply_funding is True but the tape has no settlement from {iso_utc(int(tape.exch_ts[0]))} on: funding is 0"]
 
 
 def _without_funding(tape: Tape) -> Tape:
-    from mm_platform.tape.layout import Kind
-
     keep = tape.kind != Kind.FUNDING
-    return Tape.from_columns(
-        tape.spec,
-        {name: column[keep] for name, column in tape.columns().items()},
-        initial_book=tape.initial_book,
-        sha256=tape.sha256,
-        clock_repaired=tape.clock_repaired,
-    )
-
-
-def _read_bars(frame: pd.DataFrame) -> _Bars:
-    import pandas as pd
-
-    missing = [name for name in REQUIRED_COLUMNS if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"market_data lacks the columns {', '.join(missing)}; required: {', '.join(REQUIRED_COLUMNS)}; optional: {', '.join(OPTIONAL_COLUMNS)}"
-        )
-    if len(frame) == 0:
-        raise DataError("market_data has no rows")
-    stamp = frame["timestamp"]
-    if isinstance(stamp.dtype, pd.DatetimeTZDtype):
-        ts_ns = stamp.dt.tz_convert("UTC").dt.as_unit("ns").astype("int64").to_numpy()
-    elif pd.api.types.is_integer_dtype(stamp.dtype):
-        ts_ns = stamp.to_numpy(dtype=np.int64)
-        if len(ts_ns) and not 10**17 < int(ts_ns[0]) < 10**19:
-            raise DataError(f"timestamp {ts_ns[0]} is not in nanoseconds since 1970")
-    else:
-        raise DataError(f"timestamp has type {stamp.dtype}: expected tz-aware datetimes or integer nanoseconds since 1970 (UTC)")
-    back = np.flatnonzero(np.diff(ts_ns) <= 0)
-    if len(back):
-        raise DataError(
-            f"timestamp does not increase at row {int(back[0]) + 1}: {ts_ns[back[0] + 1]} follows {ts_ns[back[0]]}; sort the rows and drop duplicates"
-        )
-
-    def column(name: str) -> Float64s:
-        if name not in frame.columns:
-            return np.full(len(frame), np.nan)
-        return frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-
-    bars = _Bars(
-        np.asarray(ts_ns, dtype=np.int64),
-        *(column(n) for n in ("bid", "ask", "volume", "volatility", "microprice", "ofi", "kyle_lambda", "short_vol")),
-        *(column(n) for n in ("funding_rate", "mark_price", "trade_low", "trade_high")),
-    )
-    for name in ("bid", "ask", "volume", "volatility"):
-        values = getattr(bars, name)
-        wrong = np.flatnonzero(~np.isfinite(values) | (values < 0) | ((values == 0) & (name in ("bid", "ask"))))
-        if len(wrong):
-            raise DataError(
-                f"{name} is {values[wrong[0]]} at row {int(wrong[0])}: expected a finite number {'> 0' if name in ('bid', 'ask') else '>= 0'}"
-            )
-    crossed = np.flatnonzero(bars.ask <= bars.bid)
-    if len(crossed):
-        i = int(crossed[0])
-        raise DataError(f"row {i} is crossed: bid {bars.bid[i]} >= ask {bars.ask[i]}")
-    return bars
+    columns = {name: column[keep] for name, column in tape.columns().items()}
+    # another content than the tape's: it no longer carries its hash
+    return Tape.from_columns(tape.spec, columns, initial_book=tape.initial_book, clock_repaired=tape.clock_repaired)

@@ -3,7 +3,7 @@
 Belongs here: parsing of numbers in bytes. Does not belong here: which bytes hold numbers (the decoders).
 
 A grid step is `mantissa * 10**-digits` (tick 0.10 is 1 * 10**-1, lot 10 is 10 * 10**0). Accepted: digits with at most one point, an optional
-exponent, as in `28145.10`, `1e-05`. Refused with a status: signs, NaN, anything else, values off the grid, values beyond 18 digits.
+exponent, as in `28145.10`, `1e-05`. Refused with a status: signs, NaN, anything else, values off the grid, values (or digits) beyond 64 bits.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ STATUS_TEXT: Final = {
     NOT_A_NUMBER: "not a decimal number (NaN, empty or text)",
     NEGATIVE: "negative number",
     OFF_GRID: "not a multiple of the tick or lot size known for this instrument",
-    TOO_LARGE: "more than 18 digits",
+    TOO_LARGE: "more digits than a 64-bit integer holds",
     MALFORMED: "levels are not a list of [price, quantity] pairs",
     NOT_POSITIVE: "price or trade size is zero",
 }
-_LIMIT: Final = 10**17
 
 
 class Step(NamedTuple):
@@ -76,12 +75,12 @@ def parse_steps(text: Bytes, start: int, end: int, step: Step) -> tuple[int, int
                 zeros += 1
             else:
                 while zeros > 0:
+                    if value >= 922_337_203_685_477_580:
+                        return 4, 0
                     value *= 10
                     fraction += 1
                     zeros -= 1
-                    if value >= 100_000_000_000_000_000:
-                        return 4, 0
-                if value >= 100_000_000_000_000_000:
+                if value >= 922_337_203_685_477_580:
                     return 4, 0
                 value = value * 10 + (c - 48)
                 if point:
@@ -116,7 +115,7 @@ def parse_steps(text: Bytes, start: int, end: int, step: Step) -> tuple[int, int
         return 2, 0
     shift = step.digits - fraction
     while shift > 0 and value > 0:
-        if value >= 100_000_000_000_000_000:
+        if value >= 922_337_203_685_477_580:
             return 4, 0
         value *= 10
         shift -= 1

@@ -16,6 +16,11 @@ from mm_platform.decode.binance_csv import binance_csv_decoder
 from mm_platform.decode.result import Decoder, Facts
 from mm_platform.decode.tardis_csv import tardis_csv_decoder
 
+
+class UnknownFormat(DataError):
+    """A source that no decoder here reads."""
+
+
 Resolve = Callable[[str, str], InstrumentId]
 
 HEAD_BYTES: Final = 1 << 20
@@ -36,17 +41,19 @@ def decoder_of(head: bytes, resolve: Resolve, facts: Facts, source: int) -> Deco
 
     Raises
     ------
-    DataError
+    UnknownFormat
         Empty, or no known format.
+    DataError
+        A known format that lacks what is needed, or an instrument whose facts are not known.
     """
     if not head.strip():
-        raise DataError("empty; expected a raw capture or a CSV with at least one row")
+        raise UnknownFormat("empty; expected a raw capture or a CSV with at least one row")
     for candidate in _FORMATS:
         decoder = candidate(head, resolve, facts, source)
         if decoder is not None:
             return decoder
     shown = head[:80].decode("utf-8", errors="replace").splitlines()[0]
-    raise DataError(
+    raise UnknownFormat(
         f"unknown format, first line {shown!r}; expected a raw Binance capture ('<receive time> <JSON>'), Tardis CSV (incremental_book_L2, trades, "
         "derivative_ticker) or a Binance day file (TimestampOfReceive,...)"
     )

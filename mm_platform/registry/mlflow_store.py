@@ -76,8 +76,9 @@ def open_store(registry_uri: str, artifacts: Path) -> MlflowStore:
     for name, value in _MLFLOW_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if is_server(registry_uri):
-        client = _client(registry_uri)
+        _import_quietly()
         with translated(registry_uri):
+            client = _client(registry_uri)
             client.search_experiments(max_results=1)
         return MlflowStore(client, registry_uri, None)
     path = sqlite_path(registry_uri).absolute()
@@ -88,25 +89,35 @@ def open_store(registry_uri: str, artifacts: Path) -> MlflowStore:
     except OSError as err:
         raise RegistryError(f"cannot make the registry's folders {path.parent} and {artifacts}: {err.strerror}") from None
     uri = f"sqlite:///{path}"
-    client = _client(uri)
-    # the first use creates the tables; two processes doing so at once break each other's migration
+    _import_quietly()  # seconds: not while others wait for the lock
+    # the first use creates the tables, in the client's constructor already; two processes doing so at once break each other's migration
     with locked(path.with_name(path.name + ".lock")), translated(uri):
+        client = _client(uri)
         client.search_experiments(max_results=1)
     return MlflowStore(client, uri, artifacts)
+
+
+def _import_quietly() -> None:
+    import mlflow  # noqa: F401
+
+    # MLflow logs table creation and every new version at INFO on stderr; progress is ours to show
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
 def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
-    # MLflow logs table creation and every new version at INFO on stderr; progress is ours to show
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an advisory lock on a file (made if absent) against other processes of this machine; it ends with the process at the latest."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as err:
+        raise RegistryError(f"cannot make the lock file {path}: {err.strerror}; its folder must be writable") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -177,13 +188,14 @@ def get_version(store: MlflowStore, model_name: str, version: str) -> VersionRec
     return _record(found)
 
 
-def versions(store: MlflowStore, model_name: str) -> list[VersionRecord]:
-    """All versions of a model, newest first; empty when the model does not exist."""
+def versions(store: MlflowStore, model_name: str, *, tag: tuple[str, str] | None = None) -> list[VersionRecord]:
+    """Versions of a model, newest first, all or those with a tag of this (name, value); empty when the model does not exist."""
+    which = f"name = '{model_name}'" + ("" if tag is None else f" and tags.{tag[0]} = '{tag[1]}'")
     found: list[VersionRecord] = []
     token: str | None = None
     with translated(store.registry_uri):
         while True:
-            page = store.client.search_model_versions(f"name = '{model_name}'", max_results=100, page_token=token)
+            page = store.client.search_model_versions(which, max_results=100, page_token=token)
             found.extend(_record(v) for v in page)
             token = page.token
             if not token:

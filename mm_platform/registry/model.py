@@ -127,7 +127,6 @@ def load(
     iid = InstrumentId.parse(instrument) if isinstance(instrument, str) else instrument
     published = (source or open_source(registry_uri, timeout_s=timeout_s)).fetch(iid.model_name, alias)
     if public_key is None:
-        parameters = checked_parameters(published)
-    else:
-        parameters = verify_published(published, load_public_key(public_key), iid.model_name)
-    return PublishedModel(published.model_name, published.version, alias, public_key is not None, parameters)
+        return PublishedModel(published.model_name, published.version, alias, False, checked_parameters(published))
+    parameters = verify_published(published, load_public_key(public_key), iid.model_name)
+    return PublishedModel(published.model_name, published.version, alias, True, parameters)

@@ -155,7 +155,6 @@ def promote(
     for name, (low, high) in bounds.items():
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
             raise ConfigError(f"bound of {name} is [{low}, {high}]; expected two finite numbers in ascending order")
-    state_dir.mkdir(parents=True, exist_ok=True)
     with locked(state_dir / "promote.lock"):
         found = _resolve(store, instrument.model_name, version)
         published = found.published(CHAMPION)

@@ -169,7 +169,7 @@ def register(store: MlflowStore, candidate: Candidate) -> PublishedVersion:
     if len(parameters_json) > _MAX_TAG_CHARS:
         raise RegistryError(f"the parameter set of {candidate.instrument} is {len(parameters_json)} characters, a version tag holds {_MAX_TAG_CHARS}")
     candidate_sha256 = candidate.sha256()
-    there = next((v for v in versions(store, model_name) if v.tags.get(TAG_CANDIDATE) == candidate_sha256), None)
+    there = next(iter(versions(store, model_name, tag=(TAG_CANDIDATE, candidate_sha256))), None)
     version = there or _register(store, candidate, model_name, parameters_json, candidate_sha256)
     return PublishedVersion(
         model_name=model_name,

@@ -8,6 +8,7 @@ Every read has a time limit, because a registry that hangs must not hold up a ru
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -176,20 +177,23 @@ class RestParameterSource:
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=self._timeout_s)
         expired = threading.Event()
+        opened: list[socket.socket] = []  # kept here: http.client lets go of a socket that the answer alone still reads from
 
         def cut() -> None:
             # the socket's own timeout restarts with every byte; this one does not
             expired.set()
-            if connection.sock is not None:
-                try:
-                    connection.sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    return  # already closed: the exchange ended by itself
+            for sock in opened:
+                with contextlib.suppress(OSError):  # already closed: the exchange ended by itself
+                    sock.shutdown(socket.SHUT_RDWR)
 
         timer = threading.Timer(self._timeout_s, cut)
         timer.daemon = True
         timer.start()
         try:
+            connection.connect()
+            opened.append(connection.sock)
+            if expired.is_set():
+                raise TimeoutError
             connection.request("GET", f"{self._prefix}/api/2.0/mlflow/{path}?{urlencode(query)}", headers={"Accept": "application/json"})
             response = connection.getresponse()
             status, raw = response.status, response.read(_MAX_ANSWER_BYTES + 1)

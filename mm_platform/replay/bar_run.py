@@ -291,7 +291,9 @@ class _Hedger:
             return 0.0
         side, size = advice["side"], float(advice["hedge_size"])
         if side not in ("buy", "sell") or not 0.0 <= size < math.inf:
-            raise DataError(f"row {i}: the hedger recommends side {side!r} and hedge_size {size}, expected 'buy' or 'sell' and an amount >= 0 in base")
+            raise DataError(
+                f"row {i}: the hedger recommends side {side!r} and hedge_size {size}, expected 'buy' or 'sell' and an amount >= 0 in base"
+            )
         return size if side == "buy" else -size
 
 

@@ -121,7 +121,9 @@ def _timestamps(stamp: pd.Series[Any]) -> Int64s:
                 f"timestamp is {ts_ns[small[0]]} at row {small[0]}: expected nanoseconds since 1970 (UTC); multiply milliseconds by {NS_PER_MS}"
             )
     elif pd.api.types.is_datetime64_dtype(stamp.dtype):
-        raise DataError("timestamp has no time zone: say which with df['timestamp'].dt.tz_localize('UTC'), or pass integer nanoseconds since 1970 (UTC)")
+        raise DataError(
+            "timestamp has no time zone: say which with df['timestamp'].dt.tz_localize('UTC'), or pass integer nanoseconds since 1970 (UTC)"
+        )
     else:
         raise DataError(f"timestamp has type {stamp.dtype}: expected tz-aware datetimes (pd.to_datetime(..., utc=True)) or integer nanoseconds (UTC)")
     back = np.flatnonzero(np.diff(ts_ns) <= 0)
@@ -161,10 +163,18 @@ def _check_numbers(columns: Mapping[str, Float64s]) -> None:
     for name in ("microprice", "mark_price", "trade_low", "trade_high"):
         _refuse(name, columns[name], (columns[name] <= 0.0) | np.isinf(columns[name]), "a positive price, or nan where it is not known")
     _refuse("ofi", columns["ofi"], np.abs(columns["ofi"]) > 1.0, "a number from -1 to 1, or nan where it is not known")
-    _refuse("short_vol", columns["short_vol"], (columns["short_vol"] < 0.0) | np.isinf(columns["short_vol"]), "a number >= 0, or nan where it is not known")
+    _refuse(
+        "short_vol",
+        columns["short_vol"],
+        (columns["short_vol"] < 0.0) | np.isinf(columns["short_vol"]),
+        "a number >= 0, or nan where it is not known",
+    )
     _refuse("kyle_lambda", columns["kyle_lambda"], np.isinf(columns["kyle_lambda"]), "a finite number, or nan where it is not known")
     _refuse(
-        "funding_rate", columns["funding_rate"], np.abs(columns["funding_rate"]) >= 1.0, "a fraction of notional such as 0.0001, or nan where none is settled"
+        "funding_rate",
+        columns["funding_rate"],
+        np.abs(columns["funding_rate"]) >= 1.0,
+        "a fraction of notional such as 0.0001, or nan where none is settled",
     )
     low, high = columns["trade_low"], columns["trade_high"]
     swapped = np.flatnonzero(low > high)

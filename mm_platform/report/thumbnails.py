@@ -10,6 +10,7 @@ import io
 import matplotlib
 import numpy as np
 
+from mm_platform.kernels.accounting import Attribution
 from mm_platform.report.data import Curve, SweepGrid
 
 matplotlib.use("Agg")
@@ -50,4 +51,19 @@ def equity_png(curve: Curve) -> bytes:
     bottom.step(when, curve.inventory_base, where="post", lw=0.9, color="tab:orange")
     bottom.set_ylabel("inventory, base")
     bottom.axhline(0.0, color="grey", lw=0.7)
+    return _png(figure)
+
+
+def attribution_png(parts: Attribution) -> bytes:
+    """Where the profit came from, part by part, and the total."""
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axis = figure.subplots()
+    values = [parts.spread_pnl, parts.hedge_pnl, parts.inventory_pnl, -parts.fees, parts.funding]
+    starts = np.concatenate([[0.0], np.cumsum(values)])[:-1]
+    names = ["spread", "hedge\ncrossing", "inventory", "fees", "funding", "total"]
+    colours = ["tab:green" if v >= 0 else "tab:red" for v in values] + ["tab:blue"]
+    bars = axis.bar(names, [*values, parts.total_pnl], bottom=[*starts, 0.0], color=colours)
+    axis.bar_label(bars, labels=[f"{v:,.2f}" for v in (*values, parts.total_pnl)], fontsize=8)
+    axis.axhline(0.0, color="grey", lw=0.7)
+    axis.set_ylabel("quote")
     return _png(figure)

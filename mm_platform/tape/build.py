@@ -4,16 +4,15 @@ Belongs here: the composition of the steps and what is counted on the way. Does 
 `venue_order`), vendor formats (`decode`), files (`workflow`).
 
     builder = TapeBuilder(settings)
-    for day, part in builder.days(messages):        # messages in receive order, batch after batch
-        if a day ended: rows = builder.end_day()
-        rows = builder.add(part)
+    day, count = builder.day_of(messages)           # messages in receive order, batch after batch
+    rows = builder.add(messages.slice(0, count))
+    rows, counts = builder.end_day()                # when the day has changed, and at the end
 
 Memory is bounded by the batches handed in and the two buffers (`DepthChain`, `VenueOrder`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -128,23 +127,17 @@ class TapeBuilder:
         """Whether the depth chain is unbroken from a snapshot on."""
         return self._chain.book_known
 
-    def days(self, messages: Messages) -> Iterator[tuple[date, Messages]]:
-        """Repair the clock of messages in receive order and split them by the UTC day of their repaired receive time."""
-        while len(messages):
-            # the repair looks back only, so that the first day's part can be repaired again alone: its state then ends where the day ends
-            before = self._clock.mark()
-            repaired = self._clock.repair(messages)
-            first = int(repaired.local_ns[0]) // NS_PER_DAY
-            cut = int(np.searchsorted(repaired.local_ns, (first + 1) * NS_PER_DAY, side="left"))
-            if cut < len(messages):
-                self._clock.reset(before)
-                repaired = self._clock.repair(messages.slice(0, cut))
-            messages = messages.slice(cut, len(messages))
-            yield utc_date(first * NS_PER_DAY), repaired
+    def day_of(self, messages: Messages) -> tuple[date, int]:
+        """UTC day of the first message's receive time once repaired, and how many messages from there on lie on it; changes nothing."""
+        mark = self._clock.mark()
+        local_ns = self._clock.repair(messages).local_ns
+        self._clock.reset(mark)
+        first = int(local_ns[0]) // NS_PER_DAY
+        return utc_date(first * NS_PER_DAY), int(np.searchsorted(local_ns, (first + 1) * NS_PER_DAY, side="left"))
 
     def add(self, messages: Messages) -> Columns:
-        """Messages of the day at hand, repaired; returns the rows that are final, in venue order."""
-        applied = self._chain.apply(messages)
+        """Messages of the day at hand, in receive order; returns the rows that are final, in venue order."""
+        applied = self._chain.apply(self._clock.repair(messages))
         if not self._ever_known and len(applied):
             self._ever_known = bool(np.any((applied.kind == Kind.DEPTH) | (applied.kind == Kind.SNAPSHOT)))
         return self._order.push(applied).rows()

@@ -121,7 +121,7 @@ def _stand_in(settings: Settings, point: Point, sha256: str) -> ChosenPoint:
 
 def _answer(settings: Settings, point: Point, result: ReplayResult, markouts: dict[float, float], path: Path) -> Backtested:
     parts = result.attribution
-    capital = settings.risk.max_position_notional
+    capital = settings.gate.capital_quote
     return Backtested(
         instrument=settings.instrument,
         risk_aversion=point.risk_aversion,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mm_platform.config import Settings
 from mm_platform.lake.catalog import build_catalog
-from mm_platform.workflow.backtest import judge_chosen
 from mm_platform.workflow.data import ingest_simulated_days
 from mm_platform.workflow.fits import calibrate
+from mm_platform.workflow.judge import judge_chosen
 from mm_platform.workflow.live import run_live
 from mm_platform.workflow.progress import Progress, silent
 from mm_platform.workflow.publish import promote_version, publish_last_sweep

@@ -70,6 +70,15 @@ def relaxation_s(pset: ParameterSet, spec: InstrumentSpec) -> float:
     return 1.0 / rate if rate > 0.0 else math.inf
 
 
+def _inventory_life_s(settings: Settings, pset: ParameterSet, spec: InstrumentSpec) -> float:
+    """How long an inventory shows in results: until the quotes have brought it back, or the runner's position timeout has."""
+    quoted = relaxation_s(pset, spec)
+    timeout = settings.risk.position_timeout_s
+    if not math.isfinite(quoted):
+        return timeout if timeout is not None else settings.gate.block_s
+    return inventory_life_s(quoted) if timeout is None else min(inventory_life_s(quoted), timeout)
+
+
 def _ranges(pset: ParameterSet, spec: InstrumentSpec, fitted: FittedSegment) -> tuple[Bounded, ...]:
     """Quotes must stand where the intensity fits looked: no deeper than the deepest order used."""
     bid, ask, _ = half_spreads(pset, spec)
@@ -119,7 +128,7 @@ def evidence(
         mode=result.settings.mode if result is not None else "conservative",
         block_pnl_quote=result.block_pnls(settings.gate.block_s) if result is not None else np.empty(0),
         block_s=settings.gate.block_s,
-        inventory_life_s=inventory_life_s(min(relaxation_s(pset, spec), 1e7)) if pset is not None else 0.0,
+        inventory_life_s=_inventory_life_s(settings, pset, spec) if pset is not None else 0.0,
         total_pnl_quote=parts.total_pnl if parts is not None else 0.0,
         in_sample_mean_quote=float(np.mean(chosen.in_sample_blocks)) if chosen.in_sample_blocks else 0.0,
         trials=max(chosen.points, len(chosen.trial_sharpes)),
@@ -138,7 +147,7 @@ def evidence(
         # a share of what the quotes earned goes, all costs and moves against us stay
         degraded_pnl_quote=parts.total_pnl - degraded * max(parts.spread_pnl, 0.0) if parts is not None else 0.0,
         degraded_frac=degraded,
-        capital_quote=settings.risk.max_position_notional,
+        capital_quote=settings.gate.capital_quote,
         latency_sensitivity=tuple(latencies),
         fitted_ranges=_ranges(pset, spec, last) if pset is not None else (),
         runner_limits=_limits(settings, pset) if pset is not None else (),

@@ -30,11 +30,12 @@ from mm_platform.core.book_state import BookState
 from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec
 from mm_platform.core.units import NS_PER_DAY, NS_PER_S, day_start_ns, iso_utc, utc_date
-from mm_platform.decode.detect import HEAD_BYTES, decoder_of
+from mm_platform.decode.detect import HEAD_BYTES, UnknownFormat, decoder_of
 from mm_platform.decode.result import PLACE_STEP, Decoded
 from mm_platform.lake.columns import numpy_column
 from mm_platform.lake.instrument_facts import InstrumentFacts, load_facts
 from mm_platform.lake.store import Commit, Lake, Partition
+from mm_platform.tape.book_pass import BookCounts
 from mm_platform.tape.build import BuildSettings, FeedCounts, FeedState, TapeBuilder
 from mm_platform.tape.layout import COLUMNS, LAST, Kind, Tape
 from mm_platform.tape.messages import Columns, Messages, messages_of_rows
@@ -44,7 +45,7 @@ from mm_platform.workflow.partition_sink import FeedFacts, PartitionQuality, Par
 from mm_platform.workflow.progress import Progress, silent
 from mm_platform.workflow.sources import Source, identify, read_lines
 
-__all__ = ["IngestResult", "IngestSettings", "ingest", "ingest_simulated", "write_tapes"]
+__all__ = ["IngestResult", "IngestSettings", "ingest", "ingest_simulated", "sources_by_instrument", "write_tapes"]
 
 _CHUNK_ROWS: Final = 131_072
 _LEADING_BATCHES: Final = 4
@@ -214,6 +215,36 @@ def ingest_simulated(lake: Lake, days: int, seed: int, start: date, progress: Pr
     return IngestResult(sorted(written, key=lambda p: (p.venue, p.symbol, p.date)))
 
 
+def sources_by_instrument(files: Sequence[Path], specs: Mapping[str, list[InstrumentSpec]] | None = None) -> dict[InstrumentId, list[Path]]:
+    """Which files hold which instrument, told from their first lines; files of other formats are left out.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    specs : mapping of instrument id to list of InstrumentSpec, optional
+        As in `ingest`.
+
+    Raises
+    ------
+    DataError
+        A file cannot be read.
+    """
+    facts = load_facts().with_settings(s for dated in (specs or {}).values() for s in dated)
+
+    def any_grid(instrument: InstrumentId, ts_ns: int) -> InstrumentSpec:
+        # only the name is asked for; whether facts are known is for `ingest` to say
+        return InstrumentSpec(instrument=str(instrument), tick_size="1", lot_size="1", contract="linear", maker_fee=0.0, taker_fee=0.0)
+
+    found: dict[InstrumentId, list[Path]] = {}
+    for path in files:
+        try:
+            instrument = decoder_of(_head(path), facts.resolve, any_grid, 0).instrument
+        except UnknownFormat:
+            continue
+        found.setdefault(instrument, []).append(path)
+    return found
+
+
 # -- opening sources ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -292,7 +323,7 @@ class _InstrumentIngest:
         # a partition of an earlier call that this one goes on from, and whether the update ids say that nothing is missing in between
         self._earlier: Partition | None = None
         self._linked = False
-        self._earlier_known = False
+        self._known_before = False
 
     def run(self) -> list[PartitionQuality]:
         stream = merged([chain_messages(chain, self._on_decoded) for chain in self._chains])
@@ -310,7 +341,7 @@ class _InstrumentIngest:
             names = ", ".join(s.source.file.name for s in self._sources.values())
             raise DataError(
                 f"{self._instrument}: no rows from {names}: {sum(self._read.values())} lines read, {self._bad} bad{self._shown_bad()}; expected trades, "
-                "best quotes, or depth updates with a snapshot"
+                f"best quotes, or depth updates with a snapshot{''.join(f'; {w}' for w in self.warnings)}"
             )
         return self._done
 
@@ -321,9 +352,7 @@ class _InstrumentIngest:
         first_depth: Messages | None = None
         for messages in stream:
             leading.append(messages)
-            depth = np.flatnonzero((messages.kind == Kind.DEPTH) | (messages.kind == Kind.SNAPSHOT))
-            if len(depth):
-                first_depth = messages.slice(int(depth[0]), int(depth[0]) + 1)
+            first_depth = _first_depth(messages)
             if first_depth is not None or len(leading) >= _LEADING_BATCHES:
                 break
         if not leading:
@@ -340,15 +369,12 @@ class _InstrumentIngest:
             if state is None or first_ns <= state.clock.last_recorded_ns:
                 continue
             self._linked = _links(state, first_depth, first_ns, self._settings)
-            self._earlier_known = state.chain.book_known
+            self._known_before = state.chain.book_known and today - day <= timedelta(days=1)
             if self._linked or day >= today:
                 self._earlier = partition
                 self._builder = TapeBuilder(self._settings.build, state)
             else:
-                self.warnings.append(
-                    f"{self._instrument} {today}: does not continue {day} (update ids there end at {state.chain.depth_seq}, here they go on from "
-                    f"{_comes_from(first_depth)}); a new book begins at the next snapshot"
-                )
+                self._warn_anew(today, day, state, first_depth)
             break
         return leading
 
@@ -361,13 +387,35 @@ class _InstrumentIngest:
         self._progress(f"ingest {self._instrument}", sum(self._read.values()), None)
 
     def _feed(self, messages: Messages) -> None:
-        for date_, part in self._builder.days(messages):
+        while len(messages):
+            date_, count = self._builder.day_of(messages)
             if self._day is not None and self._day.partition.date != date_:
-                self._end_day(last=False)
+                self._turn(self._day, date_, messages)
+                continue
+            part, messages = messages.slice(0, count), messages.slice(count, len(messages))
             if self._day is None:
                 self._day = self._begin_day(date_, part)
             self._touch(self._day, part)
             self._write(self._day, self._builder.add(part))
+
+    def _turn(self, day: _Day, date_: date, messages: Messages) -> None:
+        """End a day. A new source that does not go on where it ended is a recording of its own, not a break within one."""
+        state = self._builder.state()
+        first_depth = _first_depth(messages)
+        anew = int(messages.place[0] // PLACE_STEP) not in day.touched and not _links(state, first_depth, int(messages.local_ns[0]), self._settings)
+        self._end_day(last=False)
+        self._known_before = state.chain.book_known and date_ - day.partition.date == timedelta(days=1)
+        if anew:
+            self._builder = TapeBuilder(self._settings.build)
+            self._last = None
+            self._warn_anew(date_, day.partition.date, state, first_depth)
+
+    def _warn_anew(self, date_: date, before: date, state: FeedState, first_depth: Messages | None) -> None:
+        if date_ - before == timedelta(days=1):
+            self.warnings.append(
+                f"{self._instrument} {date_} does not continue {before} (update ids there end at {state.chain.depth_seq}, here they go on from "
+                f"{_comes_from(first_depth)}); its book begins at its own snapshot"
+            )
 
     @staticmethod
     def _write(day: _Day, rows: Columns) -> None:
@@ -401,7 +449,7 @@ class _InstrumentIngest:
         shas = frozenset(f.sha256 for f in there.source_files) if there is not None else frozenset()
         if there is None or (shas and shas <= self._shas):
             start = self._start_of_new(known)
-            day = _Day(partition, spec, start, known or self._earlier_known)
+            day = _Day(partition, spec, start, known or self._known_before)
         elif shas & self._shas:
             return _Day(partition, spec, _Start(BookState.empty()), known, there=there)
         elif self._earlier == partition and not self._done:
@@ -446,21 +494,22 @@ class _InstrumentIngest:
         self._write(day, rows)
         lines = self._take_lines(day, last=last)
         bad, self._bad = self._bad, 0
-        if day.sink is None:
+        if day.sink is None or day.commit is None:
             assert day.there is not None
             self._done.append(day.there)
-        elif day.sink.rows == 0:
-            assert day.commit is not None
-            day.commit.abort()
-            self.warnings.append(f"{day.partition}: no rows (depth updates without a snapshot only); nothing stored")
         else:
-            assert day.commit is not None
-            facts = self._judge(day, counts, lines, bad)
-            named = {self._sources[n].source.file for n in day.touched} | set(day.there.source_files if day.there else ())
-            quality = day.sink.close(facts, sources=tuple(sorted(named)), book_known=self._builder.book_known, state=self._builder.state())
-            day.commit.commit()
-            self._there[day.partition.date] = quality
-            self._done.append(quality)
+            facts = self._judge(day, day.sink.counts(), counts, lines, bad)
+            if day.sink.rows:
+                named = {self._sources[n].source.file for n in day.touched} | set(day.there.source_files if day.there else ())
+                quality = day.sink.close(facts, sources=tuple(sorted(named)), book_known=self._builder.book_known, state=self._builder.state())
+                day.commit.commit()
+                self._there[day.partition.date] = quality
+                self._done.append(quality)
+            else:
+                day.commit.abort()
+                self.warnings.append(
+                    f"{day.partition}: {counts.depth_messages} depth updates without a snapshot, no trades, no best quotes: nothing stored"
+                )
         self._last = day.partition if day.sink is None or day.sink.rows else None
         self._bad_shown = []
         self._day = None
@@ -474,10 +523,9 @@ class _InstrumentIngest:
             self._counted[number] = max(upto, self._counted[number])
         return total
 
-    def _judge(self, day: _Day, counts: FeedCounts, lines: int, bad: int) -> FeedFacts:
+    def _judge(self, day: _Day, book: BookCounts, counts: FeedCounts, lines: int, bad: int) -> FeedFacts:
         """The feed's facts, or `DataError` where the partition cannot be trusted."""
-        assert day.sink is not None
-        settings, there, book = self._settings, day.there, day.sink.counts()
+        settings, there = self._settings, day.there
         clock = counts.clock
         negative = clock.negative / clock.timed if clock.timed else 0.0
         facts = FeedFacts(
@@ -573,6 +621,12 @@ def _links(state: FeedState, first_depth: Messages | None, first_ns: int, settin
     if first_depth.prev_seq[0] >= 0:
         return int(first_depth.prev_seq[0]) == state.chain.depth_seq
     return int(first_depth.first_seq[0]) == state.chain.depth_seq + 1
+
+
+def _first_depth(messages: Messages) -> Messages | None:
+    """The first depth update or snapshot of a batch, as a batch of one."""
+    at = np.flatnonzero((messages.kind == Kind.DEPTH) | (messages.kind == Kind.SNAPSHOT))
+    return messages.slice(int(at[0]), int(at[0]) + 1) if len(at) else None
 
 
 def _comes_from(first_depth: Messages | None) -> str:

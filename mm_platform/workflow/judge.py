@@ -188,7 +188,7 @@ def _record(
 ) -> CalibrationRecord:
     metrics = {"in_sample.mean_block_pnl": float(np.mean(chosen.in_sample_blocks))} if chosen.in_sample_blocks else {}
     if result is not None:
-        capital = settings.risk.max_position_notional
+        capital = settings.gate.capital_quote
         parts = result.attribution
         numbers = {
             "total_pnl": parts.total_pnl,
@@ -261,7 +261,7 @@ def _keep(
     row: dict[str, object] = {
         "backtest_id": backtest_id,
         **{name: getattr(parts, name) for name in ("total_pnl", "spread_pnl", "hedge_pnl", "inventory_pnl", "fees", "funding")},
-        "sharpe": result.sharpe_ratio(settings.risk.max_position_notional),
+        "sharpe": result.sharpe_ratio(settings.gate.capital_quote),
         "max_drawdown": float(np.max(np.maximum.accumulate(result.sample_equity_quote) - result.sample_equity_quote)),
         "maker_fills": result.maker_fills,
         "taker_fills": result.taker_fills,
@@ -327,8 +327,8 @@ def report_of(
         curve = Curve(
             result.sample_ts,
             result.sample_equity_quote,
-            result.sample_position_lots * spec.lot_base,
-            0.5 * result.sample_mid_half_ticks * float(spec.tick),
+            result.sample_position_lots.astype(np.float64) * spec.lot_base,
+            result.sample_mid_half_ticks.astype(np.float64) * 0.5 * float(spec.tick),
         )
     else:
         curve = Curve(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0), np.empty(0))

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import numpy as np
 
 from mm_platform.config import Settings
 from mm_platform.core.book_state import BookState
-from mm_platform.core.errors import ConfigError, DataError
+from mm_platform.core.errors import ConfigError, DataError, RegistryError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec
 from mm_platform.core.ports import ParameterSource
 from mm_platform.core.units import NS_PER_MS, NS_PER_S, day_start_ns, iso_utc, utc_date
@@ -37,16 +38,20 @@ from mm_platform.live.disk import LocalDisk, sole_runner
 from mm_platform.live.journal import JournalHeader, JournalWriter
 from mm_platform.live.limits import RunnerLimits
 from mm_platform.live.order_gate import OrderGate
-from mm_platform.live.parameters import BackgroundPolling, ParameterWatcher, PollingSchedule
+from mm_platform.live.parameters import CHAMPION, BackgroundPolling, ParameterWatcher, PollingSchedule
 from mm_platform.live.runner import DRAIN_S, Log, Polling, Runner, RunSummary
 from mm_platform.registry.signing import load_public_key
 from mm_platform.registry.source import open_source
 from mm_platform.replay.settings import ReplaySettings
 from mm_platform.replay.venue import SimulatedVenue, VenueStart, tape_chunks
-from mm_platform.tape.layout import Tape
+from mm_platform.tape.layout import Kind, Tape
 from mm_platform.tape.simulate import SIM_PERP, SIM_SPOT, stream_market
 from mm_platform.workflow.code_version import code_version
 from mm_platform.workflow.limits import engine_limits
+from mm_platform.workflow.tapes import load_tape
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MODES: Final = ("sim",)
 SOURCES: Final = ("simulated", "tape")
@@ -176,9 +181,10 @@ def run_live(
     stop = stop or threading.Event()
     log = log or stderr_log(verbose=clock == "real")
     with sole_runner(state / f"{name}.lock", str(iid)):
+        parameters = parameters or open_source(settings.registry_uri, timeout_s=settings.live.registry_timeout_s)
         watcher = ParameterWatcher(
-            parameters or open_source(settings.registry_uri, timeout_s=settings.live.registry_timeout_s),
-            load_public_key(settings.public_key),
+            parameters,
+            _trusted_key(settings.public_key, parameters, iid),
             market.spec,
             limits,
             disk,
@@ -229,6 +235,15 @@ def journal_path(settings: Settings, instrument: InstrumentId, run_id: str) -> P
     return settings.state_dir / "live" / "journal" / f"{instrument.venue}.{instrument.symbol}" / f"{run_id}.jsonl"
 
 
+def _trusted_key(path: Path, source: ParameterSource, iid: InstrumentId) -> Ed25519PublicKey:
+    try:
+        return load_public_key(path)
+    except RegistryError:
+        # before the first promotion there is no key and no champion: the latter is what a user wants to hear of
+        source.fetch(iid.model_name, CHAMPION)
+        raise
+
+
 def _time(settings: Settings, clock: str, watcher: ParameterWatcher, origin_ns: int) -> tuple[RunnerClock, Polling]:
     poll_s = settings.live.poll_s
     if clock == "fast":
@@ -257,27 +272,54 @@ def _simulated(settings: Settings, lake: Lake, iid: InstrumentId, step_ns: int, 
 
 def _recorded(lake: Lake, iid: InstrumentId, step_ns: int, duration_s: float, start_ns: int | None) -> _Market:
     """The lake's tape: warm-up, then the stretch asked for."""
-    # only here: the tape reader brings what a machine that trades does not need
-    from mm_platform.workflow.tapes import load_tape
-
     days = sorted(p.date for p in lake.complete_partitions(iid))
     if not days:
         raise DataError(f"{iid}: no complete day in the lake {lake.root}; run mm ingest first, or use source 'simulated'")
     if start_ns is None:
-        last = int(load_tape(lake, iid, [days[-1]]).local_ts.max())
-        start_ns = max(last - round(duration_s * NS_PER_S), day_start_ns(days[-1]) + round(WARM_UP_S * NS_PER_S))
-        start_ns = min(start_ns, last)
+        newest = load_tape(lake, iid, [days[-1]])
+        first_seen, last_seen = int(newest.local_ts.min()), int(newest.local_ts.max())
+        start_ns = max(last_seen - round(duration_s * NS_PER_S), first_seen)
     first_ns = start_ns - round(WARM_UP_S * NS_PER_S)
-    until_ns = start_ns + round((duration_s + DRAIN_S) * NS_PER_S)
+    until_ns = start_ns + round((duration_s + 2 * DRAIN_S) * NS_PER_S)
     wanted = [d for d in days if utc_date(first_ns) <= d <= utc_date(until_ns)]
     if utc_date(start_ns) not in wanted:
         raise DataError(f"{iid}: {iso_utc(start_ns)} lies on no complete day of the lake, which has {days[0]} to {days[-1]}")
-    tape = load_tape(lake, iid, wanted, start_ns=first_ns, end_ns=until_ns)
-    if len(tape) == 0:
+    tape = load_tape(lake, iid, wanted)
+    lo, hi = (int(n) for n in np.searchsorted(tape.exch_ts, (first_ns, until_ns), side="left"))
+    if lo == hi:
         raise DataError(f"{iid}: the lake has no rows between {iso_utc(first_ns)} and {iso_utc(until_ns)}")
-    at_ns = int(tape.local_ts.min())
+    cut = tape.slice_exch(first_ns, until_ns, tape.initial_book if lo == 0 else depth_book(tape, lo))
+    at_ns = int(cut.local_ts.min())
     first_decision = -(-max(start_ns, at_ns) // step_ns) * step_ns
-    return _Market(tape.spec, tape_chunks(tape), tape.initial_book, at_ns, first_decision, None)
+    return _Market(cut.spec, tape_chunks(cut), cut.initial_book, at_ns, first_decision, None)
+
+
+def depth_book(tape: Tape, rows: int) -> BookState:
+    """The book that the depth of the first `rows` rows states, by whole columns: the last word on each price since the last clear.
+
+    Best quotes are left out (they only run ahead of the depth); the warm-up brings them back.
+    """
+    kind, side = tape.kind[:rows], tape.side[:rows]
+    cleared = np.flatnonzero(kind == Kind.CLEAR)
+    stated = np.isin(kind, (Kind.DEPTH, Kind.SNAPSHOT))
+    found: dict[int, tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]] = {}
+    for s, before in ((1, tape.initial_book.bid_ticks), (-1, tape.initial_book.ask_ticks)):
+        mine = cleared[(side[cleared] == s) | (side[cleared] == 0)]
+        since = int(mine[-1]) + 1 if len(mine) else 0
+        at = since + np.flatnonzero(stated[since:] & (side[since:] == s))
+        ticks, lots = tape.price_ticks[at], tape.qty_lots[at]
+        if since == 0:
+            ticks = np.concatenate([before, ticks])
+            lots = np.concatenate([tape.initial_book.bid_lots if s > 0 else tape.initial_book.ask_lots, lots])
+        # the first of the reversed rows is the last word
+        prices, last = np.unique(ticks[::-1], return_index=True)
+        quantities = lots[::-1][last]
+        order = slice(None, None, -1) if s > 0 else slice(None)
+        there = (quantities > 0)[order]
+        found[s] = prices[order][there], quantities[order][there]
+    depth_seq = tape.seq[:rows][stated]
+    seq = max(tape.initial_book.seq, int(depth_seq.max()) if len(depth_seq) else -1)
+    return BookState(*found[1], *found[-1], seq)
 
 
 def stderr_log(*, verbose: bool) -> Log:

@@ -180,7 +180,7 @@ def run_point(shared: _Shared, job: Job) -> ReplayResult:
 
 def _evaluate(job: Job, shared: _Shared) -> PointResult:
     result = run_point(shared, job)
-    capital = shared.settings.risk.max_position_notional
+    capital = shared.settings.gate.capital_quote
     parts = result.attribution
     c = result.counters
     clamps = c.clamp_frac

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from mm_platform.calibration.fit import Fit
 from mm_platform.calibration.fit_set import FitSet
 from mm_platform.config import Settings
 from mm_platform.core.instrument import InstrumentSpec
 from mm_platform.core.parameters import ParameterSet, Value, amount, validate
+from mm_platform.core.units import BPS
 from mm_platform.workflow.code_version import code_version
+
+
+SPREAD_MARGIN: Final = 0.5 * BPS
+
+
+def least_spread(settings: Settings, spec: InstrumentSpec) -> float:
+    """The smallest spread quoted, relative: as set, else what a round trip costs in maker fees plus a margin."""
+    stated = settings.strategy.min_spread
+    return stated if stated is not None else 2.0 * max(spec.maker_fee, 0.0) + SPREAD_MARGIN
 
 
 def parameter_set(
@@ -73,7 +84,7 @@ def parameter_set(
             "k_ask": fitted("k_ask", "1/relative"),
             "order_size": amount(order_base, price),
             "levels": Value(s.levels, "1"),
-            "min_spread": Value(s.min_spread, "relative"),
+            "min_spread": Value(least_spread(settings, spec), "relative"),
             "max_spread": Value(s.max_spread, "relative"),
             "target_inventory": amount(0.0, price),
             "max_inventory": amount(s.max_inventory_units * unit_base, price),

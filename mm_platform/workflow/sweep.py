@@ -131,7 +131,7 @@ def _choose(
     selection: Selection | None = None
     if replayed:
         blocks = [results[Job(p, "in_sample")].block_pnls for p in points]
-        selection = select_point(np.array(blocks, dtype=np.float64).reshape(*grid.shape, -1), grid)
+        selection = select_point(np.array(blocks, dtype=np.float64).reshape(*grid.shape, len(blocks[0])), grid)
 
     def profit(part: Part) -> tuple[tuple[float, ...], ...]:
         values = [results[Job(p, part)].total_pnl if Job(p, part) in results else 0.0 for p in points]
@@ -199,13 +199,10 @@ def _row(result: PointResult, sweep_id: str, chosen: bool, inputs: Inputs) -> di
 
 
 def _from_row(row: dict[str, Any]) -> PointResult:
-    return PointResult(
-        point=Point(row["risk_aversion"], row["hedge_threshold_units"]),
-        part=row["segment"],
-        block_pnls=tuple(json.loads(row["block_pnls_json"])),
-        # the lake says null where a float is not known
-        **{name: math.nan if row[name] is None else row[name] for name in _SHARED},
-    )
+    # the lake says null where a float is not known
+    shared: dict[str, Any] = {name: math.nan if row[name] is None else row[name] for name in _SHARED}
+    point = Point(row["risk_aversion"], row["hedge_threshold_units"])
+    return PointResult(point=point, part=row["segment"], block_pnls=tuple(json.loads(row["block_pnls_json"])), **shared)
 
 
 def _write_points(lake: Lake, inputs: Inputs, results: dict[Job, PointResult], chosen: ChosenPoint, place: Path) -> None:

@@ -19,7 +19,7 @@ from mm_platform.core.units import iso_utc
 from mm_platform.lake.columns import numpy_column
 from mm_platform.lake.store import Lake, Partition
 from mm_platform.tape.book_path import book_at
-from mm_platform.tape.layout import COLUMNS, BookState, Tape
+from mm_platform.tape.layout import COLUMNS, LAST, BookState, Kind, Tape
 from mm_platform.tape.messages import Columns
 from mm_platform.tape.venue_order import venue_order
 from mm_platform.workflow.partition_sink import stored_book, stored_quality
@@ -84,7 +84,7 @@ def load_tape(
     spec = _one_spec(lake, partitions)
     tape = Tape.from_columns(
         spec,
-        _joined([_columns(lake, partition) for partition in partitions]),
+        _joined([_columns(lake, partition) for partition in partitions], [_goes_on(lake, p) for p in partitions]),
         initial_book=_initial_book(lake, partitions),
         sha256=_dataset_sha256(lake, partitions),
         clock_repaired=any(lake.metadata("tape", p).get("clock_repaired") == "true" for p in partitions),
@@ -159,19 +159,37 @@ def _columns(lake: Lake, partition: Partition) -> Columns:
     return {name: numpy_column(table, name) for name in COLUMNS}
 
 
-def _joined(days: list[Columns]) -> Columns:
-    """Days end to end. They are divided by receive time: around midnight, rows of both days are brought into venue order together."""
+def _goes_on(lake: Lake, partition: Partition) -> bool:
+    return bool(lake.metadata("tape", partition).get("continues"))
+
+
+def _joined(days: list[Columns], goes_on: list[bool]) -> Columns:
+    """Days end to end. They are divided by receive time: around midnight, rows of both days are brought into venue order together.
+
+    A day that does not go on from the one before leaves no book over: it begins with a CLEAR row, unless it has one of its own.
+    """
     joined = days[0]
-    for following in days[1:]:
+    for following, linked in zip(days[1:], goes_on[1:], strict=True):
         if not len(following["exch_ts"]):
             continue
         head, tail = joined, following
+        if not linked and tail["kind"][0] != Kind.CLEAR:
+            tail = {name: np.concatenate((_clear(tail)[name], tail[name])) for name in COLUMNS}
         a = int(np.searchsorted(head["exch_ts"], tail["exch_ts"][0], side="left"))
         b = int(np.searchsorted(tail["exch_ts"], head["exch_ts"][-1], side="right")) if len(head["exch_ts"]) else 0
         seam = {name: np.concatenate((head[name][a:], tail[name][:b])) for name in COLUMNS}
         order = venue_order(seam["exch_ts"], seam["kind"], seam["seq"])
         joined = {name: np.concatenate((head[name][:a], seam[name][order], tail[name][b:])) for name in COLUMNS}
     return joined
+
+
+def _clear(columns: Columns) -> Columns:
+    """One row that empties both sides of the book, at the time of the first row of `columns`."""
+    row = {name: np.zeros(1, dtype=dtype) for name, dtype in COLUMNS.items()}
+    row["exch_ts"][0], row["local_ts"][0] = columns["exch_ts"][0], columns["local_ts"][0]
+    row["kind"][0], row["flags"][0], row["seq"][0] = Kind.CLEAR, LAST, -1
+    row["value"][0] = row["aux"][0] = np.nan
+    return row
 
 
 def _initial_book(lake: Lake, partitions: Sequence[Partition]) -> BookState:

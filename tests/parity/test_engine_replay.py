@@ -48,6 +48,10 @@ LIMITS = EngineLimits(
 )
 
 
+# the hand-made market moves by a few ticks only
+TIGHT = msgspec.structs.replace(LIMITS, stop_loss_frac=8e-6)
+
+
 @dataclass
 class Trail:
     """What one run did: requests and fills as plain tuples, the venue's final ledger."""
@@ -57,10 +61,12 @@ class Trail:
     ledger: list[int]
 
 
-def run_engine(tape: Tape, grid: Features, pset: ParameterSet, settings: ReplaySettings, signals: SignalParams, chunk_rows: int = 777) -> Trail:
+def run_engine(
+    tape: Tape, grid: Features, pset: ParameterSet, settings: ReplaySettings, signals: SignalParams, limits: EngineLimits, chunk_rows: int
+) -> Trail:
     step_ns = int(grid.grid_ts[1] - grid.grid_ts[0])
     start, end = int(grid.grid_ts[0]), int(grid.grid_ts[-1])
-    engine = Engine(EngineSettings(spec=tape.spec, strategy="as", run_id="parity", start_ns=start, step_ns=step_ns, limits=LIMITS, signals=signals))
+    engine = Engine(EngineSettings(spec=tape.spec, strategy="as", run_id="parity", start_ns=start, step_ns=step_ns, limits=limits, signals=signals))
     first = int(tape.local_ts.min())
     last = int(max(tape.exch_ts[-1], tape.local_ts.max(), end)) + NS_PER_S
     venue = SimulatedVenue(tape.spec, tape_chunks(tape, chunk_rows), settings, money_of(tape.spec), VenueStart(tape.initial_book, first), end_ns=last)
@@ -117,9 +123,9 @@ def run_engine(tape: Tape, grid: Features, pset: ParameterSet, settings: ReplayS
     return trail
 
 
-def run_replay(tape: Tape, grid: Features, pset: ParameterSet, settings: ReplaySettings) -> Trail:
+def run_replay(tape: Tape, grid: Features, pset: ParameterSet, settings: ReplaySettings, limits: EngineLimits) -> Trail:
     """The compiled loop, cut after every decision so that the requests can be read."""
-    params = decision_params(pset, tape.spec, LIMITS)
+    params = decision_params(pset, tape.spec, limits)
     start = int(grid.grid_ts[0])
     result = replay(tape, grid, [ScheduledParameters(start, params)], settings)
     fills = [
@@ -243,10 +249,12 @@ SETTINGS = [
 ]
 
 
-def both(tape: Tape, pset: ParameterSet, settings: ReplaySettings, step_ns: int, chunk_rows: int = 777) -> tuple[Trail, Trail]:
+def both(
+    tape: Tape, pset: ParameterSet, settings: ReplaySettings, step_ns: int, chunk_rows: int = 777, limits: EngineLimits = LIMITS
+) -> tuple[Trail, Trail]:
     signals = SignalParams(vol_min_samples=5, kyle_min_buckets=5)
     grid = compute_features(tape, step_ns, params=signals)
-    return run_replay(tape, grid, pset, settings), run_engine(tape, grid, pset, settings, signals, chunk_rows)
+    return run_replay(tape, grid, pset, settings, limits), run_engine(tape, grid, pset, settings, signals, limits, chunk_rows)
 
 
 def assert_same(a: Trail, b: Trail) -> None:
@@ -259,7 +267,7 @@ def assert_same(a: Trail, b: Trail) -> None:
 @pytest.mark.parametrize("chunk_rows", [1, 50, 100_000])
 def test_hand_made_tape(settings: ReplaySettings, chunk_rows: int) -> None:
     pset = parameter_set(CHEAP, 50_000.0, k=2_000_000.0, sigma=0.2, hedge_threshold_notional=1_500.0)
-    replayed, engined = both(hand_made(), pset, settings, NS_PER_S, chunk_rows)
+    replayed, engined = both(hand_made(), pset, settings, NS_PER_S, chunk_rows, TIGHT)
     assert len(replayed.requests) > 100
     # the tape reaches what there is to reach: all purposes, makers and takers, funding paid
     assert {r[7] for r in replayed.requests if r[1] == "place"} == {"quote", "hedge", "flatten"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -22,8 +23,12 @@ from mm_platform.lake.catalog import connect
 from mm_platform.lake.store import Lake
 from mm_platform.live.disk import sole_runner
 from mm_platform.live.journal import read_journal, replay_journal
+from mm_platform.tape.book_path import book_at
+from mm_platform.tape.layout import Kind
 from mm_platform.tape.simulate import SIM_PERP, SIM_SPOT
-from mm_platform.workflow.live import journal_path, run_live
+from mm_platform.workflow.ingest import ingest_simulated
+from mm_platform.workflow.live import depth_book, journal_path, run_live
+from mm_platform.workflow.tapes import load_tape
 
 SCRIPT = Path(__file__).parents[1] / "run_sim.py"
 PERP = InstrumentId.parse(SIM_PERP.instrument)
@@ -38,7 +43,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def champion(settings: Settings, **changes: object) -> MemoryRegistry:
     start = day_start_ns(settings.simulate.start)
-    defaults: dict[str, object] = {"k": 20_000.0, "order_notional": 500.0, "min_spread": 0.0001, "hedge_threshold_notional": 1_500.0}
+    defaults: dict[str, object] = {"k": 20_000.0, "order_notional": 500.0, "min_spread": 0.0001, "hedge_threshold_notional": 700.0}
     pset = parameter_set(SIM_PERP, 74_000.0, fitted_through_ns=start - 3_600 * NS_PER_S, **(defaults | changes))  # type: ignore[arg-type]
     return MemoryRegistry(published(pset))
 
@@ -103,6 +108,52 @@ def test_no_public_key(tmp_path: Path) -> None:
 def test_no_tape(settings: Settings) -> None:
     with pytest.raises(DataError, match="no complete day in the lake"):
         run_live(settings, source="tape", parameters=champion(settings), log=MemoryLog())
+
+
+@pytest.fixture(scope="module")
+def lake_with_a_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One day of the simulated market, ingested."""
+    root = tmp_path_factory.mktemp("lake")
+    found = load_settings(None, {"state_dir": root / "state", "lake": root / "lake"}, environ={}, cwd=root)
+    ingest_simulated(Lake.open(found.lake), 1, found.seed, found.simulate.start)
+    return root / "lake"
+
+
+def test_the_lakes_tape_is_run_and_said_to_prove_nothing(lake_with_a_day: Path, tmp_path: Path) -> None:
+    settings = load_settings(None, {"state_dir": tmp_path / "state", "lake": lake_with_a_day}, environ={}, cwd=tmp_path)
+    write_public_key(settings.public_key)
+    midnight = day_start_ns(settings.simulate.start)
+    seen = parameter_set(SIM_PERP, 74_000.0, k=20_000.0, order_notional=500.0, min_spread=0.0001, fitted_through_ns=midnight + 86_400 * NS_PER_S)
+    registry = MemoryRegistry(published(seen))
+    last = run_live(settings, source="tape", duration_s=600.0, run_id="last", parameters=registry, log=MemoryLog())
+    assert last.decisions in (599, 600)
+    assert last.seen_by_fit
+    assert "proves nothing" in last.text()
+    assert last.maker_fills > 0
+    given = midnight + 7 * 3_600 * NS_PER_S
+    some = run_live(settings, source="tape", duration_s=600.0, start_ns=given, run_id="some", parameters=registry, log=MemoryLog())
+    assert some.started_at_ns == given
+    assert some.decisions == 600
+    assert some.stopped == "duration"
+    with pytest.raises(DataError, match="lies on no complete day"):
+        run_live(settings, source="tape", start_ns=midnight - NS_PER_S, parameters=registry, log=MemoryLog())
+    # a simulated run goes on where the lake ends
+    fresh = run_live(settings, duration_s=30.0, run_id="next", parameters=registry, log=MemoryLog())
+    assert fresh.started_at_ns == midnight + 86_401 * NS_PER_S
+    assert not fresh.seen_by_fit
+
+
+def test_the_book_at_the_start_of_a_stretch_is_the_venues(lake_with_a_day: Path) -> None:
+    tape = load_tape(Lake.open(lake_with_a_day), PERP)
+    # where no best quote runs ahead of the depth both ways of getting there agree to the last level
+    calm = dataclasses.replace(tape, kind=np.where(tape.kind == Kind.TOP, Kind.STATUS, tape.kind).astype(np.int8))
+    for rows in (5_000, 100_000, len(tape) - 10):
+        while calm.exch_ts[rows] == calm.exch_ts[rows - 1]:
+            rows += 1
+        quick, walked = depth_book(calm, rows), book_at(calm, int(calm.exch_ts[rows]))
+        for name in ("bid_ticks", "bid_lots", "ask_ticks", "ask_lots"):
+            assert getattr(quick, name).tolist() == getattr(walked, name).tolist()
+        assert quick.seq == walked.seq
 
 
 def test_registry_gone_between_runs(settings: Settings) -> None:

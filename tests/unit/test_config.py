@@ -191,7 +191,7 @@ def test_keys_from_a_private_file_only(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_text('[okx]\napi_key = "k"\napi_secret = "s"\napi_passphrase = "p"\n')
     file.chmod(0o640)
-    with pytest.raises(ConfigError, match="mode 0640.*chmod 600"):
+    with pytest.raises(ConfigError, match=r"mode 0640.*chmod 600"):
         load_venue_keys(settings, "okx", environ={})
     file.chmod(0o600)
     keys = load_venue_keys(settings, "okx", environ={})

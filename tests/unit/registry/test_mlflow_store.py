@@ -112,5 +112,5 @@ def test_a_round_trip_through_a_server(server: str, database: Path, tmp_path: Pa
     assert not (tmp_path / "unused").exists()
     quote = load(PERP, registry_uri=server, public_key=keys_dir(tmp_path / "state") / "signing.pub").predict(MarketState(50_000.0, 0.0002))
     assert quote.bid < 50_000.0 < quote.ask
-    with pytest.raises(RegistryError, match="no model mm.sim.ETH-USDT"):
+    with pytest.raises(RegistryError, match=r"no model mm\.sim\.ETH-USDT"):
         source.fetch("mm.sim.ETH-USDT", "champion")

@@ -11,7 +11,7 @@ import pytest
 from mm_platform.core.errors import ConfigError, DataError
 from mm_platform.core.parameters import canonical_json, decode_parameter_set
 from mm_platform.registry.mlflow_store import MlflowStore, alias_version, get_version, versions
-from mm_platform.registry.publish import publish
+from mm_platform.registry.publish import make_challenger, publish, register
 
 from .conftest import CHECKS, MODEL, PERP, candidate, parameter_set
 
@@ -66,6 +66,18 @@ def test_a_refused_candidate_leaves_the_challenger_where_it_was(store: MlflowSto
     held = alias_version(store, MODEL, "challenger")
     assert held is not None
     assert held.version == "1"
+
+
+def test_registering_moves_no_alias_until_the_challenger_is_made(store: MlflowStore) -> None:
+    version = register(store, candidate())
+    assert version.alias is None
+    assert alias_version(store, MODEL, "challenger") is None
+    assert make_challenger(store, version).alias == "challenger"
+    refused = register(store, candidate(0.2, verdict="fail"))
+    assert make_challenger(store, refused).alias is None
+    held = alias_version(store, MODEL, "challenger")
+    assert held is not None
+    assert held.version == version.version
 
 
 def test_publishing_the_same_again_is_the_same_version(store: MlflowStore) -> None:

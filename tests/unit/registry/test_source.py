@@ -134,25 +134,28 @@ def test_unsigned_sets_are_refused(store: MlflowStore, database: Path, key: Ed25
         verify_published(challenger, key.public_key(), MODEL)
 
 
-def test_every_alteration_is_refused(champion: PublishedParameters, key: Ed25519PrivateKey) -> None:
-    public = key.public_key()
-    other = parameter_set(0.3)
-    other_json = canonical_json(other).decode()
-    flipped = champion.signature.replace(champion.signature[5], "A" if champion.signature[5] != "A" else "B", 1)
-    cases = {
-        "parameters alone": dataclasses.replace(champion, parameters_json=other_json),
-        "parameters and hash": dataclasses.replace(champion, parameters_json=other_json, sha256=text_sha256(other_json)),
-        "hash alone": dataclasses.replace(champion, sha256="0" * 64),
-        "approval": dataclasses.replace(champion, approval_json=altered(champion.approval_json, approver="eve")),
-        "signature": dataclasses.replace(champion, signature=flipped),
-        "no signature": dataclasses.replace(champion, signature=""),
-        "another version": dataclasses.replace(champion, version="2"),
-        "another model": dataclasses.replace(champion, model_name="mm.sim.ETH-USDT-PERP"),
-    }
-    for what, published in cases.items():
-        with pytest.raises(RegistryError):
-            verify_published(published, public, MODEL)
-            pytest.fail(f"accepted with {what} altered")
+OTHER_JSON = canonical_json(parameter_set(0.3)).decode()
+
+
+@pytest.mark.parametrize(
+    ("alter", "says"),
+    [
+        (lambda p: {"parameters_json": OTHER_JSON}, "parameters were altered"),
+        (lambda p: {"parameters_json": OTHER_JSON, "sha256": text_sha256(OTHER_JSON)}, "approved were parameters"),
+        (lambda p: {"sha256": "0" * 64}, "parameters were altered"),
+        (lambda p: {"approval_json": altered(p.approval_json, approver="eve")}, "signature does not fit"),
+        (lambda p: {"signature": ("B" if p.signature[0] == "A" else "A") + p.signature[1:]}, "signature does not fit"),
+        (lambda p: {"signature": ""}, "not signed"),
+        (lambda p: {"version": "2"}, "carries the approval of"),
+        (lambda p: {"model_name": "mm.sim.ETH-USDT-PERP"}, "the registry answered mm"),
+    ],
+    ids=["parameters", "parameters and hash", "hash", "approval", "signature", "no signature", "version", "model"],
+)
+def test_every_alteration_is_refused(
+    champion: PublishedParameters, key: Ed25519PrivateKey, alter: Callable[[PublishedParameters], dict[str, str]], says: str
+) -> None:
+    with pytest.raises(RegistryError, match=says):
+        verify_published(dataclasses.replace(champion, **alter(champion)), key.public_key(), MODEL)
 
 
 def test_the_wrong_key_is_refused(champion: PublishedParameters) -> None:
