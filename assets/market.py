@@ -65,7 +65,9 @@ def market__tape(context: dg.AssetExecutionContext, settings: SettingsResource) 
                         "longest gap, s": q.longest_gap_s,
                         "book": q.book,
                         "file": dg.MetadataValue.path(str(file)),
-                        "sources": markdown_table(("file", "bytes", "sha256"), [(s.name, s.bytes, s.sha256[:16]) for s in q.source_files]),
+                        "sources": markdown_table(("file", "bytes", "sha256"), [(s.name, s.bytes, s.sha256[:16]) for s in q.source_files])
+                        if q.source_files
+                        else f"simulated market, seed {loaded.seed}",
                     },
                     partition_key=partition_key(instrument, q.date),
                 )

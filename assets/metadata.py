@@ -61,7 +61,7 @@ def parameter_table(parameters: ParameterSet) -> dg.MarkdownMetadataValue:
     rows = []
     for name in sorted(parameters.values):
         v = parameters.values[name]
-        shown = "never" if v.value is None else v.value if isinstance(v.value, str) else f"{v.value:.6g}"
+        shown = "never" if v.value is None else f"{v.value:.6g}" if isinstance(v.value, float) and abs(v.value) < 1e12 else f"{v.value}"
         rows.append((name, shown, v.unit, "" if v.stderr is None else f"{v.stderr:.2g}", v.source))
     return markdown_table(("parameter", "value", "unit", "standard error", "from"), rows)
 

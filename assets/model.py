@@ -121,7 +121,7 @@ def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResourc
     yield dg.AssetCheckResult(
         check_name="pnl_identity",
         passed=judged.residual_quanta == 0,
-        description=f"the parts differ from the total by {judged.residual_quanta} quanta of the ledger",
+        description="the parts sum to the total exactly" if judged.residual_quanta == 0 else "the parts do not sum to the total",
         metadata={"residual [quanta]": judged.residual_quanta},
     )
 

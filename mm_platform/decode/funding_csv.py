@@ -18,7 +18,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -273,8 +272,8 @@ def match_frac(one: FundingHistory, other: FundingHistory) -> tuple[float, int]:
 def to_history(raw: RawFunding, offset_h: float) -> FundingHistory:
     """Shift to UTC, find each rate's interval, count gaps.
 
-    The interval of a rate is the step before it where that is a usual one (1, 2, 4, 8 h) and the step after it is the same, else the file's
-    most frequent step: a venue that changes its interval is followed, a stray stamp is not.
+    The interval of a rate is the step before it where that is a usual one (1, 2, 4, 8 h) and a neighbouring step is the same, else the
+    file's most frequent step: a venue that changes its interval is followed, a stray stamp is not.
     """
     stamps = snap_to_hour(raw.written_ns - round(offset_h * NS_PER_HOUR))
     if len(stamps) < 2:
@@ -283,9 +282,11 @@ def to_history(raw: RawFunding, offset_h: float) -> FundingHistory:
     values, counts = np.unique(np.round(steps, 6), return_counts=True)
     usual = float(values[np.argmax(counts)])
     intervals = np.full(len(stamps), usual)
-    for i, (before, after) in enumerate(pairwise(steps), start=1):
-        if before == after and before in _INTERVALS_H:
-            intervals[i] = before
+    for i, step in enumerate(steps):
+        neighbours = (steps[i - 1] if i > 0 else None, steps[i + 1] if i + 1 < len(steps) else None)
+        if step in _INTERVALS_H and step in neighbours:
+            intervals[i + 1] = step
+    intervals[0] = intervals[1]
     return history_of(stamps, raw.rates, intervals)
 
 

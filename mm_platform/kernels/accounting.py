@@ -89,7 +89,12 @@ def ledger_fill(ledger: Int64s, money: Money, side: int, price_ticks: int, lots:
 
 @kernel
 def ledger_funding(ledger: Int64s, money: Money, rate: float, price: float) -> int:
-    """Pay or receive a funding stamp on the position held (longs pay positive rates); returns nano quote received."""
+    """Pay or receive a funding stamp on the position held (longs pay positive rates); returns nano quote received.
+
+    A stamp recorded without a mark `price` (nan) is paid at the ledger's own last mark.
+    """
+    if not price > 0.0:
+        price = 0.5 * ledger[MARK_HALF] * money.tick_size
     paid = int(math.floor(-ledger[POSITION] * money.lot_base * price * rate * 1e9 + 0.5))
     ledger[FUNDING] += paid
     return paid

@@ -41,7 +41,7 @@ from mm_platform.kernels.orders import (
     working_quote,
 )
 from mm_platform.kernels.quoting import Market, QuoteParams, quote_step, round_step
-from mm_platform.kernels.risk import BUDGET, LIMIT_ASK, LIMIT_BID, STALE, RiskParams, risk_step
+from mm_platform.kernels.risk import BUDGET, COOLDOWN, HALTED, LIMIT_ASK, LIMIT_BID, STALE, RiskParams, risk_step
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
@@ -183,13 +183,24 @@ def place(state: LocalState, actions: Actions, side: int, price_ticks: int, lots
 
 @kernel
 def send_taker(p: DecisionParams, view: MarketView, state: LocalState, actions: Actions, now_ns: int, signed_lots: int, purpose: int) -> int:
-    """Cross the spread by `signed_lots`; our own quotes that it would hit are cancelled first. 1 when sent."""
+    """Cross the spread by at most `signed_lots`; our own quotes that it would hit are cancelled first. 1 when sent.
+
+    A hedge keeps within the limits that a quote keeps within: size of an order, position with everything open filled, order budget.
+    Flattening goes in one order whatever they say: what holds back risk must not hold back its end.
+    """
     side = 1 if signed_lots > 0 else -1
+    lots = abs(signed_lots)
+    if purpose != FLATTEN:
+        room = p.risk.max_position_lots - side * state.ledger[POSITION] - open_lots(state.orders, side)
+        lots = min(lots, min(p.risk.max_order_lots, room))
+        # nothing is cancelled for an order that cannot go
+        if lots < 1 or state.f[TOKENS] < 1.0:
+            return 0
     cancel_quotes(state, actions, -side)
     limit = view.ask_ticks + p.orders.slippage_ticks if side > 0 else view.bid_ticks - p.orders.slippage_ticks
     if limit < 1:
         limit = 1
-    sent = place(state, actions, side, limit, abs(signed_lots), IOC, purpose)
+    sent = place(state, actions, side, limit, lots, IOC, purpose)
     if sent == 1:
         state.i[LAST_TAKER] = now_ns
     return sent
@@ -203,6 +214,12 @@ def side_step(
     working = working_quote(state.orders, side)
     has_working = 1 if working >= 0 else 0
     working_ticks = state.orders.price_ticks[working] if working >= 0 else 0
+    # exposure counts every order of the side that may still fill
+    room = p.risk.max_position_lots - side * state.ledger[POSITION] - open_lots(state.orders, side)
+    if room < 0 and has_working == 1:
+        # the limit came down under a standing quote (new parameters, reduce only)
+        cancel_quotes(state, actions, side)
+        return LIMIT_BID if side > 0 else LIMIT_ASK, 0
     what = order_step(wanted_ticks, allowed, working_ticks, has_working, due, p.orders.tolerance_ticks)
     if what == CANCEL:
         cancel_quotes(state, actions, side)
@@ -214,8 +231,6 @@ def side_step(
         cancel_quotes(state, actions, side)
     if now_ns < (state.i[BACKOFF_BID] if side > 0 else state.i[BACKOFF_ASK]):
         return 0, 0
-    # exposure counts every order of the side that may still fill
-    room = p.risk.max_position_lots - side * state.ledger[POSITION] - open_lots(state.orders, side)
     lots = min(p.orders.order_lots, min(p.risk.max_order_lots, room))
     if lots < 1:
         return LIMIT_BID if side > 0 else LIMIT_ASK, 0
@@ -270,6 +285,9 @@ def decide_step(p: DecisionParams, view: MarketView, state: LocalState, actions:
         base, _, breach = hedge_step(p.hedge, inventory_base, state.i[BREACH_SINCE], now_ns, mid, microprice)
         state.i[BREACH_SINCE] = breach
         lots = int(math.floor(abs(base) / p.money.lot_base + 1e-9))
+        if reasons & (COOLDOWN | HALTED) != 0:
+            # after a stop nothing builds a position, a target away from flat included
+            lots = min(lots, abs(position)) if base * position < 0.0 else 0
         if lots > 0 and now_ns - state.i[LAST_TAKER] >= p.orders.hedge_interval_ns:
             crossing = send_taker(p, view, state, actions, now_ns, lots if base > 0.0 else -lots, HEDGE)
 

@@ -55,6 +55,10 @@ FILLED: Final = 3
 NO_ROOM: Final = 4
 
 
+# of one event: a taker that flattens walks as many levels as lie within its slippage, thin ones by the hundred
+MOST_EXECUTIONS: Final = 4096
+
+
 class ExchangeParams(NamedTuple):
     """How the venue is modelled: rule, queue model and its exponent, whether fills may be partial (REFERENCE only; CONSERVATIVE always),
     base per lot."""
@@ -97,7 +101,7 @@ def new_own_orders(capacity: int = 32) -> OwnOrders:
     return OwnOrders(order_id, side, price, leaves, rank, np.zeros(capacity), np.zeros(capacity), np.zeros(2, dtype=np.int64))
 
 
-def new_executions(capacity: int = 256) -> Executions:
+def new_executions(capacity: int = MOST_EXECUTIONS) -> Executions:
     """Room for the executions of one event."""
     return Executions(np.zeros(1, dtype=np.int64), *(np.zeros(capacity, dtype=np.int64) for _ in range(6)))
 
@@ -171,7 +175,7 @@ def queue_after_depth(params: ExchangeParams, front: float, traded: float, befor
 
 @kernel
 def emit(executions: Executions, order_id: int, side: int, price_ticks: int, lots: int, leaves_lots: int, maker: int) -> None:
-    """Append one execution; the buffers are sized so that one event cannot fill them (orders at once times levels walked)."""
+    """Append one execution."""
     i = executions.n[0]
     if i < executions.id.shape[0]:
         executions.id[i] = order_id
@@ -271,9 +275,11 @@ def exchange_on_trade(params: ExchangeParams, orders: OwnOrders, executions: Exe
                 continue
             if params.queue_model != RISK_ADVERSE:
                 orders.traded_lots[slot] += lots
-            # what is left of the print once the queue ahead and our better orders took theirs
-            reached = math.floor(lots - used - orders.front_lots[slot])
-            orders.front_lots[slot] = max(orders.front_lots[slot] - lots, 0.0)
+            # what is left of the print once the queue ahead and our better orders took theirs; a queue model that has moved us beyond the
+            # front (the logarithmic and power ones can) gives no more than the print
+            ahead = max(orders.front_lots[slot], 0.0)
+            reached = math.floor(lots - used - ahead)
+            orders.front_lots[slot] = max(ahead - lots, 0.0)
             if reached > 0.0:
                 fill = min(orders.leaves_lots[slot], int(reached))
                 used += fill

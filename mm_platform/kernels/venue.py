@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mm_platform.kernels.accounting import POSITION, Money, ledger_fill, ledger_funding
+from mm_platform.kernels.accounting import POSITION, Money, ledger_fill, ledger_funding, ledger_mark
 from mm_platform.kernels.book import Book, book_clear, book_top
 from mm_platform.kernels.exchange import (
     CONSERVATIVE,
@@ -99,6 +99,9 @@ def venue_on_row(
         book_clear(venue.book, side)
     elif kind == FUNDING:
         if venue.ledger[POSITION] != 0:
+            if venue.i[MID_HALF] != 0:
+                # the newest mark, should the stamp bring none
+                ledger_mark(venue.ledger, venue.i[MID_HALF])
             ledger_funding(venue.ledger, money, value, aux)
     return status
 

@@ -18,7 +18,7 @@ from mm_platform.core.units import NS_PER_S, iso_utc
 from mm_platform.kernels.accounting import identity_residual_quanta, ledger_equity_quote, ledger_mark, new_ledger
 from mm_platform.kernels.book import book_top, load_book
 from mm_platform.kernels.decision import DecisionParams, new_actions, new_local_state
-from mm_platform.kernels.exchange import new_executions, new_own_orders
+from mm_platform.kernels.exchange import MOST_EXECUTIONS, new_executions, new_own_orders
 from mm_platform.kernels.venue import DEPTH_SEQ, MID_HALF, VENUE_I_SIZE, VenueState
 from mm_platform.replay import loop
 from mm_platform.replay.messages import new_fill_log, new_queue
@@ -61,12 +61,15 @@ def replay(
     Raises
     ------
     DataError
-        Empty tape or schedule, a judged row that a fit has seen, an unknown model, a book or queue that outgrows its bound.
+        Empty tape or schedule, an inverse contract, a funding stamp without a rate, a judged row that a fit has seen, an unknown model, a book
+        or queue that outgrows its bound.
     """
     if len(tape) == 0 or len(features.grid_ts) == 0:
         raise DataError(f"{tape.spec.instrument}: nothing to replay: {len(tape)} rows, {len(features.grid_ts)} decisions")
     if not schedule:
         raise DataError(f"{tape.spec.instrument}: no parameters to replay with")
+    if tape.spec.contract == "inverse":
+        raise DataError(f"{tape.spec.instrument} is an inverse contract: the ledger counts linear and spot money, its P&L would be wrong; use a linear one")
     for before, after in itertools.pairwise(schedule):
         if after.from_ns <= before.from_ns:
             raise DataError(f"schedule is not ascending: {after.from_ns} follows {before.from_ns}")
@@ -81,6 +84,13 @@ def replay(
     stop_ns = last_ns if end_ns is None else end_ns
     if stop_ns <= start_ns:
         raise DataError(f"{tape.spec.instrument}: the run would end ({iso_utc(stop_ns)}) before it starts ({iso_utc(start_ns)})")
+
+    stamps = np.flatnonzero((tape.kind == Kind.FUNDING) & (tape.exch_ts >= start_ns) & (tape.exch_ts < stop_ns) & ~np.isfinite(tape.value))
+    if len(stamps):
+        raise DataError(
+            f"{tape.spec.instrument}: the funding stamp of {iso_utc(int(tape.exch_ts[stamps[0]]))} states no rate ({len(stamps)} such stamps in the run): "
+            "what was paid is not known; state the rate or leave the stamp out"
+        )
 
     capacity = 4096
     while True:
@@ -130,7 +140,7 @@ def _run_once(
         new_local_state(start_ns, first.orders),
         new_actions(),
         new_queue(),
-        new_queue(),
+        new_queue(4 * MOST_EXECUTIONS),
         new_fill_log(capacity),
         samples,
     )
@@ -164,6 +174,9 @@ def _result(
     samples = int(run.cursor[loop.SAMPLE])
     final = float(ledger_equity_quote(run.venue.ledger, schedule[-1].params.money))
     end = min(stop_ns, int(tape.exch_ts[-1]))
+    if samples:
+        # the grid goes on until the last row has been seen, which is after it happened: samples stay in order of time
+        end = max(end, int(run.samples.ts[samples - 1]))
     return ReplayResult(
         spec=tape.spec,
         settings=settings,

@@ -33,6 +33,11 @@ class Curve:
     inventory_base: npt.NDArray[np.float64]
     mid: npt.NDArray[np.float64]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no profit to draw: no samples, or none that is a number."""
+        return not np.isfinite(self.pnl_quote).any()
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterRow:
@@ -69,3 +74,14 @@ class Report:
     markouts_bps: dict[float, float]
     sweep: SweepGrid | None
     notes: tuple[str, ...] = ()
+
+
+def waterfall(parts: Attribution) -> tuple[tuple[str, float], ...]:
+    """The parts of the total as they are drawn, in quote, costs negative; their `math.fsum` is the total."""
+    return (
+        ("spread", parts.spread_pnl),
+        ("hedge crossing", parts.hedge_pnl),
+        ("inventory", parts.inventory_pnl),
+        ("fees", -parts.fees),
+        ("funding", parts.funding),
+    )

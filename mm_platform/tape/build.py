@@ -161,7 +161,7 @@ class TapeBuilder:
             snapshots_used=chain.snapshots_used,
             snapshots_dropped=chain.snapshots_dropped,
             late=self._order.late,
-            places=tuple(chain.places),
+            places=tuple(sorted(chain.places, key=lambda p: (p.local_ns, p.place, p.what))),
             book_ever_known=self._ever_known,
         )
         chain.reset_counts()

@@ -30,6 +30,7 @@ Verdicts = npt.NDArray[np.int8]
 
 DAMAGED: Final = -2
 PENDING_MESSAGES: Final = 16_384
+PLACES_KEPT: Final = 20
 FUNDING_MAX_AGE_NS: Final = 60 * NS_PER_S
 
 # what becomes of a message
@@ -238,7 +239,6 @@ class DepthChain:
         self.snapshots_dropped = 0
         self.snapshots_used = 0
         self.places: list[BreakPlace] = []
-        self.max_places = 20
 
     @property
     def book_known(self) -> bool:
@@ -276,8 +276,14 @@ class DepthChain:
             if stop < n:
                 self._snapshot(messages.slice(stop, stop + 1), out)
             start = stop + 1
-        out.extend(self._funding(messages))
-        return self._in_stream_order(concat(out)) if out else Messages.empty()
+        stamps = self._funding(messages)
+        if not out:
+            return Messages.empty()
+        applied = self._in_stream_order(concat(out))
+        if stamps:
+            applied = concat([applied, *stamps])
+            applied = applied.take(np.argsort(applied.local_ns, kind="stable"))
+        return applied
 
     # -- inside ------------------------------------------------------------------------------------
     def _check_trades(self, messages: Messages, verdict: Verdicts, expected: Int64s) -> None:
@@ -291,7 +297,8 @@ class DepthChain:
         verdict[gaps] = _KEEP
 
     def _note(self, what: str, messages: Messages, at: npt.NDArray[np.intp], expected: Int64s) -> None:
-        for i in at[: max(0, self.max_places - len(self.places))]:
+        room = PLACES_KEPT - sum(place.what == what for place in self.places)
+        for i in at[: max(0, room)]:
             got = int(messages.seq[i])
             if what == "depth update":
                 got = int(messages.prev_seq[i]) if messages.prev_seq[i] >= 0 else int(messages.first_seq[i])

@@ -48,18 +48,23 @@ class VenueOrder:
         self.late = 0
 
     def push(self, messages: Messages) -> Messages:
-        """Add messages in any order; returns those that are final, in venue order."""
+        """Add messages in receive order; returns those that are final, in venue order.
+
+        What counts as late depends on what was received before it only, not on how the feed is cut into batches.
+        """
         if not len(messages):
             return messages
-        late = messages.exch_ns < self._given_ns
+        newest = np.maximum.accumulate(np.maximum(messages.exch_ns, self._newest_ns))
+        reached_ns = np.concatenate(([self._newest_ns], newest[:-1])) - self._reach_ns
+        late = messages.exch_ns < np.maximum(reached_ns, self._given_ns)
         if late.any():
             self.late += int(late.sum())
-            exch = np.maximum(messages.exch_ns, self._given_ns)
+            exch = np.where(late, np.maximum(reached_ns, self._given_ns), messages.exch_ns)
             flags = np.where(late, messages.flags | np.int16(ESTIMATED_EXCH), messages.flags)
             messages = messages.replace(exch_ns=exch, flags=flags)
+        self._newest_ns = int(newest[-1])
         held = concat((self._held, messages))
         held = held.take(venue_order(held.exch_ns, held.kind, held.seq))
-        self._newest_ns = max(self._newest_ns, int(held.exch_ns[-1]))
         final = int(np.searchsorted(held.exch_ns, self._newest_ns - self._reach_ns, side="left"))
         final = max(final, len(held) - MAX_HELD_MESSAGES)
         self._held = held.slice(final, len(held))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -39,13 +39,13 @@ from mm_platform.lake.store import Lake
 from mm_platform.tape.layout import Kind
 from mm_platform.workflow.funding_settings import FundingSettings
 from mm_platform.workflow.funding_table import InstrumentFunding, Perp, ScannedTrade, scan, spot_of, summarise
+from mm_platform.workflow.progress import Progress, silent
 
 __all__ = ["FundingImport", "FundingScanResult", "FundingSettings", "ImportedFile", "import_funding_history", "scan_funding"]
 
 _TAPE_SOURCE: Final = "tape"
 _LAST_TOP: Final = "SELECT max(local_ts) FROM book_top WHERE venue = ? AND symbol = ? AND date = ?"
 _MID_AT: Final = "SELECT arg_max((bid_price + ask_price) / 2, local_ts) FROM book_top WHERE venue = ? AND symbol = ? AND date = ? AND local_ts <= ?"
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,10 @@ class FundingImport:
 
 @dataclass(frozen=True, slots=True)
 class FundingScanResult:
-    """The table of rates per instrument, the trades between them (best net APR first), and what was left out with the reason."""
+    """The table of rates per instrument, the trades between them (best net APR first), and what was left out with the reason.
+
+    All empty where the lake has no funding rates: a few minutes of tape may have met no settlement.
+    """
 
     rates: tuple[InstrumentFunding, ...]
     opportunities: tuple[ScannedTrade, ...]
@@ -100,8 +103,7 @@ def import_funding_history(
         `<BASE>-<QUOTE>_<venue>_..._funding_history.csv`, also gzipped.
     settings : FundingSettings, optional
         States the files' clocks by venue.
-    progress : callable, optional
-        Told of every file.
+    progress : Progress, optional
 
     Raises
     ------
@@ -138,10 +140,11 @@ def import_funding_history(
             irregular=history.irregular,
         )
         read.append((facts, history))
-    for facts, history in read:
-        if progress is not None:
-            progress(f"{facts.file}: {facts.rows} rates of {facts.instrument}, {facts.missing} missing")
+    report = progress or silent
+    for number, (facts, history) in enumerate(read):
+        report("import funding history", number, len(read))
         _store(lake, facts.instrument, history, source=facts.file)
+    report("import funding history", len(read), len(read))
     return FundingImport(tuple(facts for facts, _ in read))
 
 
@@ -155,21 +158,15 @@ def scan_funding(lake: Lake, settings: FundingSettings | None = None, progress: 
     lake : Lake
     settings : FundingSettings, optional
         Costs and bounds.
-    progress : callable, optional
-        Told of every instrument.
-
-    Raises
-    ------
-    DataError
-        The lake has no funding rates at all.
+    progress : Progress, optional
     """
     settings = settings or FundingSettings()
-    predicted = _from_tapes(lake)
+    predicted, left_out = _from_tapes(lake)
     perps: list[Perp] = []
-    left_out: list[str] = []
-    for instrument in sorted({p.instrument for p in lake.partitions("funding_rates")}):
-        if progress is not None:
-            progress(str(instrument))
+    report = progress or silent
+    instruments = sorted({p.instrument for p in lake.partitions("funding_rates")})
+    for number, instrument in enumerate(instruments):
+        report("scan funding", number, len(instruments))
         history = _stored_history(lake, instrument)
         if history is None:
             left_out.append(f"{instrument}: no settled rates, only predictions")
@@ -178,8 +175,7 @@ def scan_funding(lake: Lake, settings: FundingSettings | None = None, progress: 
         if forecast is not None and forecast[0] <= int(history.stamps_ns[-1]):
             forecast = None
         perps.append(_with_prices(lake, Perp(instrument, history, forecast), settings.max_age_h))
-    if not perps:
-        raise DataError(f"the lake {lake.root} has no funding rates; ingest perpetuals with funding, or import funding history files")
+    report("scan funding", len(instruments), len(instruments))
     trades = scan(perps, settings)
     _store_trades(lake, trades)
     return FundingScanResult(tuple(summarise(perp) for perp in perps), trades, tuple(left_out))
@@ -231,7 +227,7 @@ def _store(lake: Lake, instrument: InstrumentId, history: FundingHistory, *, sou
 
 
 def _stored_history(lake: Lake, instrument: InstrumentId, *, but_not: str = "") -> FundingHistory | None:
-    """Settled rates in the lake, one per stamp (the alphabetically first source where several say one); None without at least two."""
+    """Settled rates in the lake, one per stamp (the alphabetically first source where several say one); None without any."""
     dates = [p.date for p in lake.partitions("funding_rates") if p.instrument == instrument]
     if not dates:
         return None
@@ -242,11 +238,11 @@ def _stored_history(lake: Lake, instrument: InstrumentId, *, but_not: str = "") 
     keep = keep[np.lexsort((sources[keep], stamps[keep]))]
     _, first = np.unique(stamps[keep], return_index=True)
     keep = keep[first]
-    return history_of(stamps[keep], rates[keep], hours[keep]) if len(keep) >= 2 else None
+    return history_of(stamps[keep], rates[keep], hours[keep]) if len(keep) else None
 
 
-def _from_tapes(lake: Lake) -> dict[InstrumentId, tuple[int, float]]:
-    """Store the funding rows of all complete tapes; returns the latest prediction per instrument (stamp, rate)."""
+def _from_tapes(lake: Lake) -> tuple[dict[InstrumentId, tuple[int, float]], list[str]]:
+    """Store the funding rows of all complete tapes; returns the latest prediction per instrument (stamp, rate), and what could not be used."""
     with connect(lake.root) as con:
         rows = con.execute(
             "SELECT venue, symbol, seq, any_value(value ORDER BY local_ts), any_value(aux ORDER BY local_ts) FROM tape WHERE kind = ? GROUP BY ALL ORDER BY ALL",
@@ -257,14 +253,17 @@ def _from_tapes(lake: Lake) -> dict[InstrumentId, tuple[int, float]]:
             [int(Kind.FUNDING_PREDICTED)],
         ).fetchall()
     settled: dict[InstrumentId, list[tuple[int, float, float]]] = {}
+    unusable: list[str] = []
     for venue, symbol, stamp, rate, mark in rows:
         settled.setdefault(InstrumentId.parse(f"{venue}:{symbol}"), []).append((stamp, rate, np.nan if mark is None else mark))
     for instrument, stamps in settled.items():
         columns = [np.array(column) for column in zip(*stamps, strict=True)]
         hours = _intervals(lake, instrument, columns[0])
-        if hours is not None:
+        if hours is None:
+            unusable.append(f"{instrument}: one settlement on its tapes and no known interval, so its rate cannot be annualised")
+        else:
             _store(lake, instrument, history_of(columns[0], columns[1], hours), source=_TAPE_SOURCE, marks=columns[2])
-    return {InstrumentId.parse(f"{venue}:{symbol}"): (stamp, rate) for venue, symbol, stamp, rate in forecasts}
+    return {InstrumentId.parse(f"{venue}:{symbol}"): (stamp, rate) for venue, symbol, stamp, rate in forecasts}, unusable
 
 
 def _intervals(lake: Lake, instrument: InstrumentId, stamps_ns: Any) -> Any:

@@ -32,7 +32,7 @@ class FundingSettings(BaseModel):
 
     utc_offset_h : hours ahead of UTC of the clock that wrote a venue's files, by venue id, "*" for all others. A venue that is left out must
     be decided by its settlement grid and a second source, else its file is refused.
-    holding_h : holding time the net figures assume, h. min_rate_8h : smallest expected rate per 8 h. min_apr : smallest net APR after costs.
+    holding_h : holding time the net figures assume, h. min_history_h : history below which nothing is expected, h. min_rate_8h : smallest expected rate per 8 h. min_apr : smallest net APR after costs.
     max_basis_frac : largest price difference of the legs. spot_borrow_apr : interest on a short spot leg, per year. max_age_h : how far apart
     the latest rates of two venues may lie, h. costs : by venue id, defaults elsewhere.
     """
@@ -41,6 +41,7 @@ class FundingSettings(BaseModel):
 
     utc_offset_h: dict[str, Finite] = Field(default_factory=dict)
     holding_h: Positive = 168.0
+    min_history_h: Positive = 24.0
     min_rate_8h: NonNegative = 0.0001
     min_apr: Finite = 0.05
     max_basis_frac: NonNegative = 0.002

@@ -3,8 +3,8 @@
 Belongs here: histories and prices in, summaries and scanned trades out; no lake, no files. Does not belong here: the decision on one perp
 against its spot market (`funding_arbitrage`), formulas (`kernels.funding`).
 
-What a trade is expected to earn is the smaller of the latest rate and the mean over the holding time before it; if their signs differ,
-nothing. The latest rate alone chases spikes, the mean alone trades on what is over.
+What a trade is expected to earn is the smaller of the latest rate and the mean over the holding time before it (over what there is, where
+the history is shorter); if their signs differ, nothing. The latest rate alone chases spikes, the mean alone trades on what is over.
 """
 
 from __future__ import annotations
@@ -139,6 +139,13 @@ def mean_rate_per_hour(history: FundingHistory, end_ns: int, hours: float) -> fl
     return float(history.rates[inside].sum() / history.intervals_h[inside].sum())
 
 
+def _recent_mean_per_hour(history: FundingHistory, end_ns: int, settings: FundingSettings) -> float:
+    """Mean over the holding time, or over the history where that is shorter; NaN below the least history."""
+    there_h = (end_ns - int(history.stamps_ns[0])) / NS_PER_HOUR + float(history.intervals_h[0])
+    window_h = min(settings.holding_h, there_h)
+    return math.nan if window_h < settings.min_history_h else mean_rate_per_hour(history, end_ns, window_h)
+
+
 def spot_of(perp: InstrumentId) -> InstrumentId | None:
     """The spot market of a perpetual's coin at the same house; None where the venue has none."""
     venue = _SPOT_VENUE.get(perp.venue, perp.venue)
@@ -168,7 +175,7 @@ def cash_and_carry(perp: Perp, settings: FundingSettings) -> ScannedTrade | None
         ),
     )
     latest = perp.predicted[1] if perp.predicted is not None else float(h.rates[-1])
-    mean = mean_rate_per_hour(h, int(h.stamps_ns[-1]), settings.holding_h) * interval
+    mean = _recent_mean_per_hour(h, int(h.stamps_ns[-1]), settings) * interval
     now = int(h.stamps_ns[-1])
     priced = perp.price is not None and perp.spot_price is not None
     perp_price, spot_price = (perp.price, perp.spot_price) if priced else (1.0, 1.0)
@@ -177,7 +184,7 @@ def cash_and_carry(perp: Perp, settings: FundingSettings) -> ScannedTrade | None
     # without enough history the mean is not known: nothing is expected
     opp, refusal = door.assess(perp_price, spot_price, latest, 0.0 if math.isnan(mean) else mean, now_ns=now)
     short_perp = opp.direction == "long_spot_short_perp"
-    why = _verdict(None if refusal is None else refusal.reason, math.isnan(mean), settings.holding_h, priced)
+    why = _verdict(None if refusal is None else refusal.reason, math.isnan(mean), settings.min_history_h, priced)
     return ScannedTrade(
         ts_ns=now,
         kind="cash_and_carry",
@@ -203,7 +210,7 @@ def cross_venue(one: Perp, other: Perp, settings: FundingSettings) -> ScannedTra
         return None
     last = _latest_per_hour(one) - _latest_per_hour(other)
     short, long_ = (one, other) if last >= 0.0 else (other, one)
-    mean = mean_rate_per_hour(short.history, end, settings.holding_h) - mean_rate_per_hour(long_.history, end, settings.holding_h)
+    mean = _recent_mean_per_hour(short.history, end, settings) - _recent_mean_per_hour(long_.history, end, settings)
     expected = 0.0 if math.isnan(mean) else max(0.0, min(abs(last), mean))
     cost = 2.0 * sum(c.perp_fee + c.half_spread for c in (settings.cost_of(short.instrument.venue), settings.cost_of(long_.instrument.venue)))
     # whole settlements of the slower leg, met by both
@@ -219,7 +226,7 @@ def cross_venue(one: Perp, other: Perp, settings: FundingSettings) -> ScannedTra
         refused = f"expected net rate is {expected * 8.0:g} per 8 h, wanted at least {settings.min_rate_8h:g}"
     elif net_apr < settings.min_apr:
         refused = f"net APR is {net_apr:.4g} over {settings.holding_h:g} h against costs of {cost:.6g}; wanted at least {settings.min_apr:g}"
-    why = _verdict(refused, math.isnan(mean), settings.holding_h, basis is not None)
+    why = _verdict(refused, math.isnan(mean), settings.min_history_h, basis is not None)
     return ScannedTrade(
         ts_ns=end,
         kind="cross_venue",
@@ -267,10 +274,10 @@ def _latest_per_hour(perp: Perp) -> float:
     return rate / float(perp.history.intervals_h[-1])
 
 
-def _verdict(refused: str | None, no_mean: bool, holding_h: float, priced: bool) -> str:
+def _verdict(refused: str | None, no_mean: bool, min_history_h: float, priced: bool) -> str:
     """Why a trade is not accepted; empty when it is."""
     if no_mean:
-        return f"the history is shorter than the holding time of {holding_h:g} h: nothing is expected"
+        return f"the history is shorter than {min_history_h:g} h: nothing is expected"
     if refused is not None:
         return refused
     return "" if priced else "the lake has no prices of both legs, so the basis is not known"

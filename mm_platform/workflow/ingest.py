@@ -368,7 +368,8 @@ class _InstrumentIngest:
             state = stored_feed_state(self._lake, partition)
             if state is None or first_ns <= state.clock.last_recorded_ns:
                 continue
-            self._linked = _links(state, first_depth, first_ns, self._settings)
+            has_book = any("book" in s.decoder.streams for s in self._sources.values())
+            self._linked = has_book and _links(state, first_depth, first_ns, self._settings)
             self._known_before = state.chain.book_known and today - day <= timedelta(days=1)
             if self._linked or day >= today:
                 self._earlier = partition

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+
+import numpy as np
 
 from mm_platform.config import Settings
 from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.units import NS_PER_S
+from mm_platform.kernels.signals import SignalParams
 from mm_platform.lake.store import Lake
 from mm_platform.tape.features import Features, compute_features
-from mm_platform.tape.layout import Tape
+from mm_platform.tape.layout import Kind, Tape
 from mm_platform.workflow.plan import Plan, make_plan
 from mm_platform.workflow.tapes import Manifest, load_tape, manifest
 
@@ -53,13 +56,35 @@ def days_through(lake: Lake, instrument: InstrumentId, through: date | None, mos
     return tuple(reversed(row))
 
 
+def signal_params(settings: Settings) -> SignalParams:
+    """Time constants of the signals: the same for calibration and runner, so that what is judged is what will run."""
+    s = settings.signals
+    return SignalParams(ofi_half_life_s=s.ofi_half_life_s, vol_tau_s=s.vol_tau_s, kyle_tau_s=s.kyle_tau_s)
+
+
+def without_stale(tape: Tape, features: Features, max_age_s: float | None) -> Features:
+    """Decisions to which no market data had come for longer than `max_age_s` count as not valid, as the runner's do; None = off.
+
+    Without this a hole in a recording would be a quiet market in which quotes stand undisturbed.
+    """
+    if max_age_s is None:
+        return features
+    market = np.isin(tape.kind, (Kind.DEPTH, Kind.SNAPSHOT, Kind.CLEAR, Kind.TOP, Kind.TRADE))
+    seen = np.sort(tape.local_ts[market], kind="stable")
+    at = np.searchsorted(seen, features.grid_ts, side="right") - 1
+    # before the first message there is no book, and nothing is valid anyway
+    age_ns = features.grid_ts - seen[np.maximum(at, 0)] if len(seen) else np.zeros_like(features.grid_ts)
+    return replace(features, valid=features.valid & (age_ns <= max_age_s * NS_PER_S))
+
+
 def load_inputs(settings: Settings, through: date | None = None) -> Inputs:
     """Tape, features on the decision grid, and plan."""
     instrument = InstrumentId.parse(settings.instrument)
     lake = Lake.open(settings.lake)
     days = days_through(lake, instrument, through, settings.calibration.max_days)
     tape = load_tape(lake, instrument, days)
-    features = compute_features(tape, round(settings.signals.step_s * NS_PER_S))
+    features = compute_features(tape, round(settings.signals.step_s * NS_PER_S), params=signal_params(settings))
+    features = without_stale(tape, features, settings.risk.max_book_age_s)
     if len(features) == 0 or not features.valid.any():
         raise DataError(f"{instrument} {days[0]} to {days[-1]}: no decision with a two-sided book; there is nothing to calibrate on")
     first, last = int(features.grid_ts[0]), int(features.grid_ts[-1]) + 1

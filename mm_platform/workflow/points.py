@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -161,14 +162,14 @@ def schedule(
 def point_id(
     settings: Settings, spec: InstrumentSpec, segments: Sequence[FittedSegment], point: Point, dataset_sha256: str, run: ReplaySettings
 ) -> str:
-    """Hash of parameters, data, venue model and code: equal ids mean equal results, and need not be computed twice."""
+    """Hash of parameters, instrument facts, limits, data, venue model and code: equal ids mean equal results, and need not be computed twice."""
     digest = hashlib.sha256()
     for fitted in segments:
         text = b"refused" if not fitted.usable else canonical_json(point_parameters(settings, spec, fitted, point, dataset_sha256))
         digest.update(f"{fitted.segment.judge_from_ns}:{fitted.segment.judge_until_ns}:".encode() + text)
-    digest.update(
-        repr(run).encode() + repr(settings.risk).encode() + repr(settings.gate.block_s).encode() + dataset_sha256.encode() + code_version().encode()
-    )
+    # facts of the instrument carry the fees, signals and risk what every decision saw and was allowed
+    told = (run, settings.risk, settings.signals, settings.gate.block_s, settings.gate.capital_quote)
+    digest.update(msgspec.json.encode(spec, order="sorted") + repr(told).encode() + dataset_sha256.encode() + code_version().encode())
     return digest.hexdigest()[:32]
 
 

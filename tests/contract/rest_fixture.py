@@ -416,7 +416,7 @@ class Running:
 
     @property
     def kucoin_urls(self) -> dict[str, str]:
-        return {name: self.address for name in ("public", "private", "futuresPublic", "futuresPrivate", "uta", "utaV2", "utaPrivate")}
+        return dict.fromkeys(("public", "private", "futuresPublic", "futuresPrivate", "uta", "utaV2", "utaPrivate"), self.address)
 
 
 @contextmanager

@@ -52,7 +52,9 @@ def test_the_rate_is_the_interest_while_the_premium_is_small(premium: float) -> 
 
 def test_rate_per_interval_divides_and_caps() -> None:
     assert both(f.funding_rate_step, 0.001, f.FundingRule(interval_h=1.0)) == pytest.approx(0.0000625, rel=1e-12)  # OKX's example
-    assert both(f.funding_rate_step, 0.01, f.FundingRule(interval_h=1.0, floor=-0.04, cap=0.04)) == pytest.approx(0.0011875, rel=1e-12)  # Hyperliquid's
+    assert both(f.funding_rate_step, 0.01, f.FundingRule(interval_h=1.0, floor=-0.04, cap=0.04)) == pytest.approx(
+        0.0011875, rel=1e-12
+    )  # Hyperliquid's
     assert both(f.funding_rate_step, 5.0, f.FundingRule(interval_h=1.0, floor=-0.04, cap=0.04)) == 0.04
     assert both(f.funding_rate_step, -5.0, f.FundingRule(interval_h=1.0, floor=-0.04, cap=0.04)) == -0.04
 
