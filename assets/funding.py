@@ -2,9 +2,11 @@
 
 import dagster as dg
 
+from assets.market import market__tape
 from assets.metadata import markdown_table, table_definition
 from assets.outcomes import outcomes
 from assets.resources import SettingsResource
+from mm_platform.core.errors import DataError
 from mm_platform.core.units import iso_utc
 from mm_platform.lake.store import Lake
 from mm_platform.workflow.data import funding_history_files
@@ -29,7 +31,7 @@ def funding__history(settings: SettingsResource) -> dg.MaterializeResult[None]:
 @dg.asset(
     group_name="funding",
     owners=["team:research"],
-    deps=[funding__history],
+    deps=[funding__history, market__tape],
     kinds={"parquet"},
     pool="funding",
     metadata=table_definition("opportunities", "funding_rates"),
@@ -37,7 +39,14 @@ def funding__history(settings: SettingsResource) -> dg.MaterializeResult[None]:
 def funding__opportunities(settings: SettingsResource) -> dg.MaterializeResult[None]:
     """Current and historical rates of every perpetual in the lake with APR, and the trades between them with costs in, best net APR first."""
     with outcomes():
-        found = scan_funding(Lake.open(settings.load().lake))
+        lake = Lake.open(settings.load().lake)
+        try:
+            found = scan_funding(lake)
+        except DataError as err:
+            if lake.partitions("funding_rates"):
+                raise
+            # a lake without a single rate is where everyone starts, no failure
+            return dg.MaterializeResult(metadata={"dagster/row_count": 0, "perpetuals": 0, "accepted": 0, "note": str(err)})
     windows = [f"APR {days} d" for days in MEAN_WINDOWS_D]
     header = ("instrument", "settlements", "last", "every, h", "rate", "per 8 h", "APR", "APY", *windows, "predicted", "paid shorts", "missing")
     rates = [

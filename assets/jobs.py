@@ -68,7 +68,7 @@ def known_instruments(context: dg.SensorEvaluationContext, settings: SettingsRes
     new = [instrument for instrument in instruments_at_hand(settings.load()) if instrument not in known]
     if not new:
         return dg.SkipReason(f"all known: {', '.join(sorted(known))}")
-    return dg.SensorResult(dynamic_partitions_requests=[INSTRUMENTS.build_add_request(new)])
+    return dg.SensorResult(skip_reason=f"registered {', '.join(new)}", dynamic_partitions_requests=[INSTRUMENTS.build_add_request(new)])
 
 
 # -- schedules -----------------------------------------------------------------------------------------------------------------------

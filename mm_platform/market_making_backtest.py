@@ -235,7 +235,9 @@ class MarketMakingBacktest:
         if len(tape) == 0:
             raise DataError(f"{spec.instrument}: the tape has no rows: nothing to backtest")
         if spec.contract == "inverse":
-            raise DataError(f"{spec.instrument} is an inverse contract: the ledger counts linear and spot money, its P&L would be wrong; use a linear one")
+            raise DataError(
+                f"{spec.instrument} is an inverse contract: the ledger counts linear and spot money, its P&L would be wrong; use a linear one"
+            )
         notes = _tape_funding_notes(tape, apply_funding)
         judged = tape if apply_funding else _without_funding(tape)
         features = compute_features(judged, round(step_s * NS_PER_S))

@@ -245,18 +245,6 @@ def _check_quality(e: GateEvidence, s: GateSettings) -> Check:
     )
 
 
-def _check_fits(e: GateEvidence) -> Check:
-    refused = [fit for fit in e.fits if not fit.accepted]
-    if not e.fits:
-        return Check("fits", "insufficient", "no fit", "sigma, A and k of both sides", "nothing was fitted")
-    if not refused:
-        return Check("fits", "pass", f"{len(e.fits)} accepted", "all accepted", "sigma, A and k stand on enough data and fit it")
-    contradicted = [fit for fit in refused if not fit.short_of_data]
-    outcome: Outcome = "fail" if contradicted else "insufficient"
-    first = (contradicted or refused)[0]
-    return Check("fits", outcome, f"{len(refused)} of {len(e.fits)} refused", "all accepted", f"{first.name}: {first.reason}")
-
-
 def _check_spread_pays(e: GateEvidence) -> Check:
     round_trip = 2.0 * e.maker_fee
     return _integrity(
@@ -434,7 +422,7 @@ def decide(evidence: GateEvidence, rng: np.random.Generator, settings: GateSetti
         _check_look_ahead(e),
         _check_identity(e, s),
         _check_quality(e, s),
-        _check_fits(e),
+        _check_fits(e, proof),
         _check_spread_pays(e),
         _check_bounded("fitted_ranges", e.fitted_ranges, "quotes must stay where the fits looked"),
         _check_bounded("runner_limits", e.runner_limits, "the runner refuses parameters outside its own limits"),
@@ -469,6 +457,19 @@ def decide(evidence: GateEvidence, rng: np.random.Generator, settings: GateSetti
         block_s=sample.block_s,
         days_to_record=proof.days_for(needed) if verdict == "insufficient_evidence" else 0.0,
     )
+
+
+def _check_fits(e: GateEvidence, proof: _Proof) -> Check:
+    """Refused fits fail a candidate that had data enough to be judged; on less, more data may mend them."""
+    refused = [fit for fit in e.fits if not fit.accepted]
+    if not e.fits:
+        return Check("fits", "insufficient", "no fit", "sigma, A and k of both sides", "nothing was fitted")
+    if not refused:
+        return Check("fits", "pass", f"{len(e.fits)} accepted", "all accepted", "sigma, A and k stand on enough data and fit it")
+    contradicted = [fit for fit in refused if not fit.short_of_data]
+    first = (contradicted or refused)[0]
+    outcome: Outcome = "fail" if contradicted and proof.enough else "insufficient"
+    return Check("fits", outcome, f"{len(refused)} of {len(e.fits)} refused", "all accepted", f"{first.name}: {first.reason}")
 
 
 def _check_blocks(e: GateEvidence, proof: _Proof) -> Check:

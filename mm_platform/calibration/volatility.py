@@ -195,7 +195,7 @@ class VolatilitySettings:
     Parameters
     ----------
     sub_interval_s : float
-        Longest stretch measured at once; the error comes from resampling stretches. Short data use shorter ones (a twentieth, >= 60 s).
+        Longest stretch measured at once; the error comes from resampling stretches. Short data use shorter ones (a twentieth, >= 30 s).
     min_sub_intervals : int
         Stretches needed for an error to mean anything.
     min_returns : int
@@ -311,7 +311,7 @@ def fit_sigma(
         return refused(len(ts), f"sigma: {len(ts)} mids in the window, {needed} returns needed; record longer")
     step_ns = int(np.median(np.diff(ts)))
     span_s = (used_through - used_from) / NS_PER_S
-    length_s = min(settings.sub_interval_s, max(60.0, span_s / 20.0))
+    length_s = min(settings.sub_interval_s, max(30.0, span_s / 20.0))
     length_s = max(length_s, (settings.min_returns + 1) * step_ns / NS_PER_S)
     stretches = _stretches(ts, px, step_ns, length_s, settings.min_returns)
     counts = np.array([len(s.log_mid) - 1 for s in stretches], dtype=np.int64)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_platform.core.errors import ConfigError, DataError
-from mm_platform.core.instrument import InstrumentId
+from mm_platform.core.instrument import InstrumentId, venue_id
 from mm_platform.core.units import NS_PER_S
 
 NS_PER_HOUR: Final = 3600 * NS_PER_S
@@ -42,7 +42,7 @@ _MATCH_FRAC: Final = 0.95
 _MATCH_LEAD: Final = 0.2
 _FILE_NAME: Final = re.compile(r"(?P<base>[A-Z0-9]+)-(?P<quote>[A-Z0-9]+)_(?P<venue>[a-z0-9]+)_.*funding_history\.csv(?:\.gz)?")
 # what such files call a venue -> the ccxt id of its perpetuals
-_PERP_VENUES: Final = {"binance": "binanceusdm", "kucoin": "kucoinfutures", "huobi": "htx", "gateio": "gate"}
+_PERP_VENUES: Final = {"binance": "binanceusdm", "kucoin": "kucoinfutures", "huobi": "htx"}
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
@@ -120,6 +120,12 @@ class ClockFinding:
     candidates: tuple[int, ...]
 
 
+def perp_venue(name: str) -> str:
+    """The venue id of the perpetuals of a house as funding files name it (`binance` is `binanceusdm`); ids stay as they are."""
+    vid = venue_id(name)
+    return _PERP_VENUES.get(vid, vid)
+
+
 def instrument_of_file(name: str) -> InstrumentId:
     """The perpetual a file is about, from `<BASE>-<QUOTE>_<venue>_<from>_<to>_funding_history.csv[.gz]`; `ConfigError` for other names."""
     match = _FILE_NAME.fullmatch(name)
@@ -127,8 +133,7 @@ def instrument_of_file(name: str) -> InstrumentId:
         raise ConfigError(
             f"{name}: the name does not say which instrument it is; expected <BASE>-<QUOTE>_<venue>_..._funding_history.csv[.gz], or state it"
         )
-    venue = _PERP_VENUES.get(match["venue"], match["venue"])
-    return InstrumentId.parse(f"{venue}:{match['base']}-{match['quote']}-PERP")
+    return InstrumentId.parse(f"{perp_venue(match['venue'])}:{match['base']}-{match['quote']}-PERP")
 
 
 def parse_funding_csv(lines: Iterable[str], *, name: str = "funding csv") -> RawFunding:

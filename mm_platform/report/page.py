@@ -26,7 +26,6 @@ _PLOT_CONFIG: Final = {
     "responsive": True,
     # plotly would offer to upload the figure, and with it the profit, to its own server
     "showSendToCloud": False,
-    "plotlyServerURL": "",
     "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"],
 }
 _TAGS: Final = {"pass": "pass", "fail": "fail", "insufficient": "open", "insufficient_evidence": "open"}
@@ -173,11 +172,6 @@ def render(report: Report) -> str:
     if report.notes:
         parts.append(_section("Notes", "<ul>" + "".join(f"<li>{html.escape(n)}</li>" for n in report.notes) + "</ul>"))
     return _document(report.title, "".join(parts))
-
-
-def render_figure(figure: go.Figure, title: str) -> str:
-    """One figure as a page of its own, under the same rules as a report."""
-    return _document(title, _section(title, _plot(figure, True)))
 
 
 def write(report: Report, path: Path) -> Path:

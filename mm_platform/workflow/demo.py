@@ -37,7 +37,7 @@ class DemoResult:
     parameters: tuple[DemoParameter, ...]
     verdict: str
     failing: tuple[str, ...]
-    model_version: str
+    model_version: str | None
     alias: str | None
     out_of_sample_pnl: float
     live_fills: int
@@ -59,7 +59,7 @@ class DemoResult:
                 lines.append(f"  {p.name:15s} {value}{error} [{p.unit}] ({p.source})")
         lines.append(f"gate          {self.verdict.replace('_', ' ')}")
         lines += [f"  {line}" for line in self.failing]
-        lines.append(f"model         version {self.model_version}, alias {self.alias or 'none: the gate held it back'}")
+        lines.append(f"model         version {self.model_version or 'none'}, alias {self.alias or 'none: the gate held it back'}")
         if self.live_pnl is not None:
             lines.append(f"runner        {self.live_fills} fills on {LIVE_S / 60:.0f} minutes it had not seen, {self.live_pnl:+,.2f} quote")
         lines += [f"report        {self.report}", f"lake          {self.lake} (catalog for DuckDB: {self.catalog})"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mm_platform.core.instrument import venue_id
+from mm_platform.decode.funding_csv import perp_venue
 
-T = TypeVar("T")
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -30,7 +30,7 @@ DEFAULT_COST: Final = LegCost()
 class FundingSettings(BaseModel):
     """The funding import and scan.
 
-    utc_offset_h : hours ahead of UTC of the clock that wrote a venue's files, by venue id, "*" for all others. A venue that is left out must
+    utc_offset_h : hours ahead of UTC of the clock that wrote a venue's files, by venue as the files name it or by its id, "*" for all others. A venue that is left out must
     be decided by its settlement grid and a second source, else its file is refused.
     holding_h : holding time the net figures assume, h. min_history_h : history below which nothing is expected, h. min_rate_8h : smallest expected rate per 8 h. min_apr : smallest net APR after costs.
     max_basis_frac : largest price difference of the legs. spot_borrow_apr : interest on a short spot leg, per year. max_age_h : how far apart
@@ -49,10 +49,15 @@ class FundingSettings(BaseModel):
     max_age_h: NonNegative = 24.0
     costs: dict[str, LegCost] = Field(default_factory=dict)
 
-    @field_validator("utc_offset_h", "costs")
+    @field_validator("utc_offset_h")
     @classmethod
-    def _venue_ids(cls, given: dict[str, T]) -> dict[str, T]:
-        return {name if name == "*" else venue_id(name): value for name, value in given.items()}
+    def _perp_venues(cls, given: dict[str, float]) -> dict[str, float]:
+        return {name if name == "*" else perp_venue(name): value for name, value in given.items()}
+
+    @field_validator("costs")
+    @classmethod
+    def _venue_ids(cls, given: dict[str, LegCost]) -> dict[str, LegCost]:
+        return {venue_id(name): value for name, value in given.items()}
 
     def cost_of(self, venue: str) -> LegCost:
         """Costs at a venue."""

@@ -12,14 +12,13 @@ from typing import Any
 import msgspec
 
 from mm_platform.config import Settings
-from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.parameters import canonical_json, decode_parameter_set
 from mm_platform.core.units import utc_date
 from mm_platform.lake.columns import table_of_rows
 from mm_platform.lake.fields import TABLES
 from mm_platform.lake.store import Lake, Partition
-from mm_platform.registry.mlflow_store import open_store
+from mm_platform.registry.mlflow_store import alias_version, open_store
 from mm_platform.registry.promote import GateRefusal, promote
 from mm_platform.registry.publish import Candidate, make_challenger, register
 from mm_platform.workflow.record import CalibrationRecord, folder, load_record, newest_day
@@ -29,20 +28,25 @@ _ARTIFACTS = ("report.html", "sweep.png", "equity.png", "attribution.png", "swee
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A registered version; `alias` is None where the gate held it back, then `failing` says which checks did."""
+    """A registered version; `alias` is None where the gate held it back, then `failing` says which checks did.
+
+    `version`, `run_id` and `sha256` are None where the fits were refused: there was no parameter set to register.
+    """
 
     instrument: str
-    version: str
+    version: str | None
     verdict: str
     alias: str | None
-    run_id: str
-    sha256: str
+    run_id: str | None
+    sha256: str | None
     failing: tuple[str, ...]
 
     def text(self) -> str:
         if self.alias is not None:
             return f"{self.instrument}: version {self.version} registered, gate {self.verdict}, alias {self.alias}"
         held = "\n".join(f"  {line}" for line in self.failing)
+        if self.version is None:
+            return f"{self.instrument}: nothing registered, the fits gave no parameter set; gate {self.verdict}\n{held}"
         return f"{self.instrument}: version {self.version} registered, gate {self.verdict}: no alias\n{held}"
 
 
@@ -64,27 +68,18 @@ class Promoted:
         return f"{self.instrument}: version {self.version} {verb} {self.alias}, signed by {self.approver}: {self.reason}"
 
 
-def _candidate(settings: Settings, day: date) -> tuple[Candidate, CalibrationRecord]:
-    record = load_record(settings, day)
+def _candidate(settings: Settings, day: date, record: CalibrationRecord) -> Candidate:
     place = folder(settings, day)
-    if not record.has_parameters:
-        raise DataError(
-            f"{settings.instrument} {day}: the gate says {record.gate.verdict} and there is no parameter set to register: "
-            + "; ".join(c.message for c in record.gate.checks if c.outcome != "pass")
-        )
     artifacts: dict[str, Path] = {name: place / name for name in _ARTIFACTS if (place / name).exists()}
-    return (
-        Candidate(
-            parameters=decode_parameter_set((place / "params.json").read_bytes()),
-            gate_verdict=record.gate.verdict,  # type: ignore[arg-type]
-            checks_json=msgspec.json.encode(record.gate.checks).decode(),
-            manifest_json=record.manifest_json,
-            metrics=record.metrics,
-            run_params=record.run_params,
-            artifacts=artifacts,
-            description=f"Gate: {record.gate.verdict}; {record.gate.blocks_seen} independent blocks seen, {record.gate.blocks_needed} needed.",
-        ),
-        record,
+    return Candidate(
+        parameters=decode_parameter_set((place / "params.json").read_bytes()),
+        gate_verdict=record.gate.verdict,  # type: ignore[arg-type]
+        checks_json=msgspec.json.encode(record.gate.checks).decode(),
+        manifest_json=record.manifest_json,
+        metrics=record.metrics,
+        run_params=record.run_params,
+        artifacts=artifacts,
+        description=f"Gate: {record.gate.verdict}; {record.gate.blocks_seen} independent blocks seen, {record.gate.blocks_needed} needed.",
     )
 
 
@@ -94,28 +89,34 @@ def _failing(record: CalibrationRecord) -> tuple[str, ...]:
 
 def register_candidate(settings: Settings, day: date) -> Published:
     """Register the day's judged calibration, whatever the verdict; no alias moves. Registering it again returns the version that is there."""
-    candidate, record = _candidate(settings, day)
-    version = register(open_store(settings.registry_uri, settings.artifacts), candidate)
-    _write_version(settings, candidate, version.version, None)
-    return Published(settings.instrument, version.version, record.gate.verdict, None, version.run_id, version.sha256, _failing(record))
+    return _publish(settings, day, move_alias=False)
 
 
 def challenge(settings: Settings, day: date) -> Published:
     """Let `challenger` point to the day's version if its gate passed."""
-    candidate, record = _candidate(settings, day)
+    return _publish(settings, day, move_alias=True)
+
+
+def _publish(settings: Settings, day: date, *, move_alias: bool) -> Published:
+    record = load_record(settings, day)
+    failing = _failing(record)
+    if not record.has_parameters:
+        return Published(settings.instrument, None, record.gate.verdict, None, None, None, failing)
+    candidate = _candidate(settings, day, record)
     store = open_store(settings.registry_uri, settings.artifacts)
     version = register(store, candidate)
-    alias = make_challenger(store, version).alias
-    if alias is not None:
-        _write_version(settings, candidate, version.version, alias)
-    return Published(settings.instrument, version.version, record.gate.verdict, alias, version.run_id, version.sha256, _failing(record))
+    if move_alias:
+        version = make_challenger(store, version)
+    if version.created or version.alias is not None:
+        champion = alias_version(store, version.model_name, "champion")
+        standing = "champion" if champion is not None and champion.version == version.version else version.alias
+        _write_version(settings, candidate, version.version, standing)
+    return Published(settings.instrument, version.version, record.gate.verdict, version.alias, version.run_id, version.sha256, failing)
 
 
 def publish_last_sweep(settings: Settings) -> Published:
     """Register the newest judged calibration and, if its gate passed, make it challenger."""
-    day = newest_day(settings)
-    register_candidate(settings, day)
-    return challenge(settings, day)
+    return challenge(settings, newest_day(settings))
 
 
 def promote_version(settings: Settings, version: str | None, approver: str | None, reason: str) -> Promoted:

@@ -91,6 +91,7 @@ class Venue:
     orders: dict[str, Order] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     # what happens to coming calls: (METHOD path) -> list of ("refuse", status, code, message) | ("lose_before",) | ("lose_after",) | ("garble",)
+    # | ("hang_up",)
     faults: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

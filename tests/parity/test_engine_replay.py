@@ -3,8 +3,10 @@ same tape, same parameters, same latency give the same requests, the same fills,
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -25,6 +27,7 @@ from mm_platform.kernels.exchange import new_executions, new_own_orders
 from mm_platform.kernels.orders import PURPOSES
 from mm_platform.kernels.signals import SignalParams
 from mm_platform.kernels.venue import DEPTH_SEQ, MID_HALF, VENUE_I_SIZE, VenueState
+from mm_platform.lake.store import Lake
 from mm_platform.replay import loop
 from mm_platform.replay.messages import new_fill_log, new_queue
 from mm_platform.replay.run import ScheduledParameters, replay
@@ -33,6 +36,8 @@ from mm_platform.replay.venue import SimulatedVenue, VenueStart, tape_chunks
 from mm_platform.tape.features import Features, compute_features
 from mm_platform.tape.layout import LAST, Kind, Tape
 from mm_platform.tape.simulate import MarketSettings, simulate
+from mm_platform.workflow.ingest import IngestSettings, ingest
+from mm_platform.workflow.tapes import load_tape
 
 # quotes carry the maker fee, which is fifty ticks on the hand-made markets: a small rebate lets them stand at the touch
 CHEAP = msgspec.structs.replace(SPEC, maker_fee=-0.000002)
@@ -293,4 +298,23 @@ def test_an_hour_of_the_simulated_market() -> None:
     pset = parameter_set(tape.spec, price, k=20_000.0, order_notional=1_000.0, max_inventory_notional=6_000.0, hedge_threshold_notional=4_000.0)
     replayed, engined = both(tape, pset, ReplaySettings(), NS_PER_S, 4_000)
     assert len(replayed.fills) > 300
+    assert_same(replayed, engined)
+
+
+@pytest.mark.shared
+def test_a_real_capture(shared: Path, tmp_path: Path) -> None:
+    """Twelve thousand rows of BTCUSDT with its thousand levels, best quotes that run ahead of the depth, and streams that overtake each other."""
+    lake = Lake.open(tmp_path)
+    ingest(lake, [shared / "data" / "binance_ws" / "usdm" / "btcusdt_20240718.gz"], {}, IngestSettings())
+    partition = lake.partitions("tape")[0]
+    whole = load_tape(lake, partition.instrument, [partition.date])
+    assert {int(Kind.TOP), int(Kind.TRADE), int(Kind.DEPTH)} <= set(np.unique(whole.kind).tolist())
+    spec = msgspec.structs.replace(whole.spec, maker_fee=-0.00001)
+    tape = dataclasses.replace(whole.slice_exch(int(whole.exch_ts[0]), int(whole.exch_ts[12_000]), whole.initial_book), spec=spec)
+    price = float(spec.tick) * int(tape.price_ticks[tape.kind == Kind.TRADE][0])
+    pset = parameter_set(
+        spec, price, k=2_000_000.0, sigma=0.2, order_notional=1_000.0, max_inventory_notional=6_000.0, hedge_threshold_notional=900.0
+    )
+    replayed, engined = both(tape, pset, ReplaySettings(), 100 * NS_PER_MS, 4_000)
+    assert len(replayed.fills) > 5
     assert_same(replayed, engined)

@@ -191,7 +191,7 @@ def test_dict_style_reading() -> None:
     ],
 )
 def test_wrong_arguments_are_refused(call) -> None:
-    with pytest.raises(ConfigError, match="expected|wants|shorter"):
+    with pytest.raises(ConfigError, match=r"expected|wants|shorter"):
         call()
 
 

@@ -47,7 +47,7 @@ class Port:
 
 @dataclass
 class LimitedPort(Port):
-    limits: VenueLimits = VenueLimits()
+    limits: VenueLimits = field(default_factory=VenueLimits)
 
     def get_limits(self, symbol: str) -> VenueLimits:
         return self.limits

@@ -32,12 +32,12 @@ def test_days_are_refitted_daily() -> None:
     assert plan.refit_every_ns == NS_PER_DAY
     assert plan.train_window_ns == NS_PER_DAY
     assert plan.embargo_ns == 300 * NS_PER_S
-    assert len(plan.judging) == 2
+    assert len(plan.judging) == 3
 
 
 def test_eight_minutes_are_divided_by_the_same_rule() -> None:
     plan = make_plan(Settings(), T0, T0 + 480 * NS_PER_S)
-    assert plan.train_window_ns == 120 * NS_PER_S
+    assert plan.train_window_ns == 240 * NS_PER_S
     assert len(plan.judging) >= 1
 
 
