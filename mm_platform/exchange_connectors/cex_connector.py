@@ -425,7 +425,9 @@ class CEXConnector(Connector):
                 if not isinstance(error, ConnectivityError) or attempt == self._read_attempts:
                     raise error from None
             except _UNREADABLE as err:
-                raise DataError(f"{self._venue}: the answer to {_name(call)} could not be read ({self._clean(f'{type(err).__name__}: {err}')})") from None
+                raise DataError(
+                    f"{self._venue}: the answer to {_name(call)} could not be read ({self._clean(f'{type(err).__name__}: {err}')})"
+                ) from None
             self._sleep(0.2 * 2.0 ** (attempt - 1))
         raise AssertionError("unreachable: the loop returns or raises")
 

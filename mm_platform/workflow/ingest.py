@@ -408,7 +408,7 @@ class _InstrumentIngest:
         self._known_before = state.chain.book_known and date_ - day.partition.date == timedelta(days=1)
         if anew:
             self._builder = TapeBuilder(self._settings.build)
-            self._last = None
+            self._last, self._linked = None, False
             self._warn_anew(date_, day.partition.date, state, first_depth)
 
     def _warn_anew(self, date_: date, before: date, state: FeedState, first_depth: Messages | None) -> None:
@@ -511,7 +511,8 @@ class _InstrumentIngest:
                 self.warnings.append(
                     f"{day.partition}: {counts.depth_messages} depth updates without a snapshot, no trades, no best quotes: nothing stored"
                 )
-        self._last = day.partition if day.sink is None or day.sink.rows else None
+        # a day without rows changes no book: the next one goes on from where this one would have
+        self._last = day.partition if day.sink is None or day.sink.rows else day.start.continues
         self._bad_shown = []
         self._day = None
 

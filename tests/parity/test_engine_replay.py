@@ -303,14 +303,14 @@ def test_an_hour_of_the_simulated_market() -> None:
 
 @pytest.mark.shared
 def test_a_real_capture(shared: Path, tmp_path: Path) -> None:
-    """Twelve thousand rows of BTCUSDT with its thousand levels, best quotes that run ahead of the depth, and streams that overtake each other."""
+    """Some twenty thousand rows of BTCUSDT with its thousand levels, best quotes that run ahead of the depth, and streams that overtake each other."""
     lake = Lake.open(tmp_path)
     ingest(lake, [shared / "data" / "binance_ws" / "usdm" / "btcusdt_20240718.gz"], {}, IngestSettings())
     partition = lake.partitions("tape")[0]
     whole = load_tape(lake, partition.instrument, [partition.date])
     assert {int(Kind.TOP), int(Kind.TRADE), int(Kind.DEPTH)} <= set(np.unique(whole.kind).tolist())
     spec = msgspec.structs.replace(whole.spec, maker_fee=-0.00001)
-    tape = dataclasses.replace(whole.slice_exch(int(whole.exch_ts[0]), int(whole.exch_ts[12_000]), whole.initial_book), spec=spec)
+    tape = dataclasses.replace(whole.slice_exch(int(whole.exch_ts[0]), int(whole.exch_ts[24_000]), whole.initial_book), spec=spec)
     price = float(spec.tick) * int(tape.price_ticks[tape.kind == Kind.TRADE][0])
     pset = parameter_set(
         spec, price, k=2_000_000.0, sigma=0.2, order_notional=1_000.0, max_inventory_notional=6_000.0, hedge_threshold_notional=900.0

@@ -288,3 +288,38 @@ def test_an_empty_plan_is_not_sent() -> None:
     sor = router({"A": Port([])})
     with pytest.raises(ConfigError, match="no legs"):
         sor.execute_routing_plan("BTC/USDT", "buy", sor.route_order("BTC/USDT", "buy", 1.0))
+
+
+STEPS = st.sampled_from(["0", "0.1", "0.25", "1"])
+
+
+@given(
+    st.lists(st.tuples(BOOK, STEPS, st.sampled_from([0.0, 50.0, 150.0]), st.floats(0.0, 500.0)), min_size=1, max_size=3),
+    st.floats(0.05, 9.0),
+    st.sampled_from(["buy", "sell"]),
+    st.sampled_from(["min_cost", "best_price", "split"]),
+)
+def test_every_plan_can_be_sent(venues, amount: float, side: str, strategy: str) -> None:
+    sign = 1.0 if side == "buy" else -1.0
+    ports = {}
+    for number, (gaps, step, min_notional, free) in enumerate(venues):
+        levels = [[100.0 + sign * p / 100, float(s)] for p, (_, s) in zip(itertools.accumulate(gap for gap, _ in gaps), gaps, strict=True)]
+        far = [[100.0 - sign * 50.0, 1.0]]
+        asks, bids = (levels, far) if side == "buy" else (far, levels)
+        limits = VenueLimits(min_notional=min_notional, amount_step=step)
+        ports[f"v{number}"] = LimitedPort(asks, bids, taker=0.001, free={"USDT": free, "BTC": free / 100.0}, limits=limits)
+    plan = router(ports).route_order("BTC/USDT", side, amount, strategy)
+    assert plan.planned + plan.unfilled == pytest.approx(amount)
+    assert plan.planned <= amount * (1 + 1e-12)
+    assert (plan.unfilled > 0.0) == bool(plan.unfilled_reason)
+    for leg in plan.legs:
+        port = ports[leg.venue]
+        step = float(port.limits.amount_step)
+        assert leg.amount * leg.limit_price >= port.limits.min_notional * (1 - 1e-9)
+        if step:
+            assert abs(leg.amount / step - round(leg.amount / step)) < 1e-9
+        if side == "buy":
+            assert leg.amount * leg.limit_price * 1.001 <= port.free["USDT"] * (1 + 1e-9)
+        else:
+            assert leg.amount <= port.free["BTC"] * (1 + 1e-9)
+    assert {leg.venue for leg in plan.legs} | {s.venue for s in plan.skipped} == set(ports)

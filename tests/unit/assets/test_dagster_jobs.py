@@ -23,7 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Asset job .* materializes assets
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     # schedules ask for an instance that has a place on disk
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as made:
         yield made
 
 
