@@ -29,6 +29,7 @@ from mm_platform.core.errors import ConfigError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec, venue_id
 from mm_platform.core.parameters import REQUIRED, Horizon
 from mm_platform.core.units import SECONDS_PER_DAY
+from mm_platform.decode.funding_csv import perp_venue
 
 CONFIG_FILE: Final = "mm.toml"
 _ENV_PREFIX: Final = "MM_"
@@ -104,7 +105,7 @@ class Sweep(Section):
     risk_aversions: tuple[Positive, ...] = Field(
         default=(0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0), min_length=1, description="dimensionless per inventory unit, ascending"
     )
-    hedge_thresholds_lots: tuple[Positive | Literal["never"], ...] = Field(
+    hedge_thresholds_units: tuple[Positive | Literal["never"], ...] = Field(
         default=(2.0, 3.0, 4.0, 6.0, 8.0, "never"), min_length=1, description='inventory units, ascending; "never" is added where it is missing'
     )
     choose_frac: float = Field(default=0.4, gt=0, lt=1, description="earlier share of the period that chooses; the rest judges")
@@ -117,7 +118,7 @@ class Sweep(Section):
             raise ValueError("expected ascending values without repeats: neighbours in the grid are compared with each other")
         return grid
 
-    @field_validator("hedge_thresholds_lots")
+    @field_validator("hedge_thresholds_units")
     @classmethod
     def _with_never(cls, grid: tuple[float | Literal["never"], ...]) -> tuple[float | Literal["never"], ...]:
         numbers = tuple(x for x in grid if x != "never")
@@ -126,9 +127,9 @@ class Sweep(Section):
         return (*numbers, "never")
 
     @property
-    def thresholds_units(self) -> tuple[float | None, ...]:
+    def thresholds(self) -> tuple[float | None, ...]:
         """Hedge thresholds in inventory units, None for never."""
-        return tuple(None if x == "never" else float(x) for x in self.hedge_thresholds_lots)
+        return tuple(None if x == "never" else float(x) for x in self.hedge_thresholds_units)
 
 
 class Strategy(Section):
@@ -255,6 +256,50 @@ class Live(Section):
     public_key: Path | None = Field(default=None, description="half of the signing key that the runner trusts; default <state_dir>/keys/signing.pub")
 
 
+class LegCost(Section):
+    """Of one venue, fractions of notional per execution."""
+
+    spot_fee: float = Field(default=0.0010, description="taker fee of its spot market")
+    perp_fee: float = Field(default=0.0005, description="taker fee of its perpetual market")
+    half_spread: NonNegative = Field(default=0.0001, description="half of ask minus bid over mid")
+
+
+class Funding(Section):
+    """The funding import and scan."""
+
+    utc_offset_h: dict[str, float] = Field(
+        default={},
+        description='hours ahead of UTC of the clock that wrote a venue\'s history files, by venue, "*" for all others; a venue left out must be decided by '
+        "its settlement grid and a second source, else its file is refused",
+    )
+    holding_h: Positive = Field(default=168.0, description="holding time the net figures assume, h")
+    min_history_h: Positive = Field(default=24.0, description="history below which nothing is expected, h")
+    min_rate_8h: NonNegative = Field(default=0.0001, description="smallest expected rate per 8 h")
+    min_apr: float = Field(default=0.05, description="smallest net APR after costs")
+    max_basis_frac: NonNegative = Field(default=0.002, description="largest price difference of the legs")
+    spot_borrow_apr: NonNegative = Field(default=0.05, description="interest on a short spot leg, per year")
+    max_age_h: NonNegative = Field(default=24.0, description="how far apart the latest rates of two venues may lie, h")
+    costs: dict[str, LegCost] = Field(default={}, description="by venue id, defaults elsewhere")
+
+    @field_validator("utc_offset_h")
+    @classmethod
+    def _perp_venues(cls, given: dict[str, float]) -> dict[str, float]:
+        return {name if name == "*" else perp_venue(name): value for name, value in given.items()}
+
+    @field_validator("costs")
+    @classmethod
+    def _venue_ids(cls, given: dict[str, LegCost]) -> dict[str, LegCost]:
+        return {venue_id(name): value for name, value in given.items()}
+
+    def cost_of(self, venue: str) -> LegCost:
+        """Costs at a venue."""
+        return self.costs.get(venue, LegCost())
+
+    def offset_of(self, venue: str) -> float | None:
+        """The stated clock of a venue's files; None: not stated."""
+        return self.utc_offset_h.get(venue, self.utc_offset_h.get("*"))
+
+
 class Mlflow(Section):
     """MLflow's page (make ui)."""
 
@@ -289,6 +334,7 @@ class Settings(Section):
     latency: Latency = Latency()
     gate: Gate = Gate()
     risk: Risk = Risk()
+    funding: Funding = Funding()
     live: Live = Live()
     mlflow: Mlflow = Mlflow()
     dagster: Dagster = Dagster()
@@ -652,3 +698,12 @@ def _toml(value: object) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
     return str(value)
+
+
+def settings_markdown() -> str:
+    """The documentation page: the commented sample file."""
+    return f"# Settings\n\nCopy what you change into `mm.toml` in the folder you run `mm` from.\n\n```toml\n{write_default_toml().strip()}\n```\n"
+
+
+if __name__ == "__main__":
+    print(settings_markdown(), end="")

@@ -193,7 +193,7 @@ class ReplayResult:
             "taker_fills": self.taker_fills,
             "win_rate": win_rate(self.round_trips()),
             "total_fees_paid": parts.fees,
-            "total_funding_paid": -parts.funding,
+            "total_funding_paid": 0.0 - parts.funding,
             "equity_curve": initial_capital + self.sample_equity_quote,
             "inventory_curve": self.sample_position_lots * self.spec.lot_base,
             "timestamps": self.sample_ts,

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mm_platform.config import Funding
 from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.units import utc_date
@@ -37,11 +38,10 @@ from mm_platform.lake.columns import numpy_column
 from mm_platform.lake.layout import Partition
 from mm_platform.lake.store import Lake
 from mm_platform.tape.layout import Kind
-from mm_platform.workflow.funding_settings import FundingSettings
 from mm_platform.workflow.funding_table import InstrumentFunding, Perp, ScannedTrade, scan, spot_of, summarise
 from mm_platform.workflow.progress import Progress, silent
 
-__all__ = ["FundingImport", "FundingScanResult", "FundingSettings", "ImportedFile", "import_funding_history", "scan_funding"]
+__all__ = ["FundingImport", "FundingScanResult", "Funding", "ImportedFile", "import_funding_history", "scan_funding"]
 
 _TAPE_SOURCE: Final = "tape"
 _LAST_TOP: Final = "SELECT max(local_ts) FROM book_top WHERE venue = ? AND symbol = ? AND date = ?"
@@ -92,7 +92,7 @@ class FundingScanResult:
 
 
 def import_funding_history(
-    lake: Lake, files: Sequence[Path], settings: FundingSettings | None = None, progress: Progress | None = None
+    lake: Lake, files: Sequence[Path], settings: Funding | None = None, progress: Progress | None = None
 ) -> FundingImport:
     """Read funding CSV files and put their rates into `funding_rates`. All files are read and checked before anything is written.
 
@@ -101,7 +101,7 @@ def import_funding_history(
     lake : Lake
     files : sequence of Path
         `<BASE>-<QUOTE>_<venue>_..._funding_history.csv`, also gzipped.
-    settings : FundingSettings, optional
+    settings : Funding, optional
         States the files' clocks by venue.
     progress : Progress, optional
 
@@ -112,7 +112,7 @@ def import_funding_history(
     DataError
         A file that is missing, truncated or cannot be read; a time zone that is not known.
     """
-    settings = settings or FundingSettings()
+    settings = settings or Funding()
     read: list[tuple[ImportedFile, FundingHistory]] = []
     for path in files:
         instrument = instrument_of_file(path.name)
@@ -148,7 +148,7 @@ def import_funding_history(
     return FundingImport(tuple(facts for facts, _ in read))
 
 
-def scan_funding(lake: Lake, settings: FundingSettings | None = None, progress: Progress | None = None) -> FundingScanResult:
+def scan_funding(lake: Lake, settings: Funding | None = None, progress: Progress | None = None) -> FundingScanResult:
     """Take the settled and predicted rates of the lake's tapes into `funding_rates`, sum up all rates, rank the trades between them.
 
     Writes `funding_rates` (what tapes add) and `opportunities`; returns both as values.
@@ -156,11 +156,11 @@ def scan_funding(lake: Lake, settings: FundingSettings | None = None, progress: 
     Parameters
     ----------
     lake : Lake
-    settings : FundingSettings, optional
+    settings : Funding, optional
         Costs and bounds.
     progress : Progress, optional
     """
-    settings = settings or FundingSettings()
+    settings = settings or Funding()
     predicted, left_out = _from_tapes(lake)
     perps: list[Perp] = []
     report = progress or silent

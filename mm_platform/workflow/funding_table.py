@@ -17,12 +17,12 @@ from typing import Final, Literal
 
 import numpy as np
 
+from mm_platform.config import Funding
 from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.units import HOURS_PER_YEAR
 from mm_platform.decode.funding_csv import NS_PER_HOUR, FundingHistory
 from mm_platform.funding_arbitrage import CarryCost, FundingArbitrage
 from mm_platform.kernels.funding import apr_step, apy_step, break_even_settlements, rate_8h_step
-from mm_platform.workflow.funding_settings import FundingSettings
 
 MEAN_WINDOWS_D: Final = (7, 30, 365)
 # perpetual venue -> where its spot market is; venues that are not here have the spot market under the same id, None: they have none
@@ -139,7 +139,7 @@ def mean_rate_per_hour(history: FundingHistory, end_ns: int, hours: float) -> fl
     return float(history.rates[inside].sum() / history.intervals_h[inside].sum())
 
 
-def _recent_mean_per_hour(history: FundingHistory, end_ns: int, settings: FundingSettings) -> float:
+def _recent_mean_per_hour(history: FundingHistory, end_ns: int, settings: Funding) -> float:
     """Mean over the holding time, or over the history where that is shorter; NaN below the least history."""
     there_h = (end_ns - int(history.stamps_ns[0])) / NS_PER_HOUR + float(history.intervals_h[0])
     window_h = min(settings.holding_h, there_h)
@@ -152,7 +152,7 @@ def spot_of(perp: InstrumentId) -> InstrumentId | None:
     return None if venue is None else InstrumentId(venue, perp.base, perp.quote, False)
 
 
-def cash_and_carry(perp: Perp, settings: FundingSettings) -> ScannedTrade | None:
+def cash_and_carry(perp: Perp, settings: Funding) -> ScannedTrade | None:
     """One perpetual against its spot market, decided by the front door; None where the venue has no spot market."""
     spot = spot_of(perp.instrument)
     if spot is None:
@@ -203,7 +203,7 @@ def cash_and_carry(perp: Perp, settings: FundingSettings) -> ScannedTrade | None
     )
 
 
-def cross_venue(one: Perp, other: Perp, settings: FundingSettings) -> ScannedTrade | None:
+def cross_venue(one: Perp, other: Perp, settings: Funding) -> ScannedTrade | None:
     """Two perpetuals of one coin: short the one that pays more. None where their latest rates do not belong to the same time."""
     end = min(int(one.history.stamps_ns[-1]), int(other.history.stamps_ns[-1]))
     if max(int(one.history.stamps_ns[-1]), int(other.history.stamps_ns[-1])) - end > settings.max_age_h * NS_PER_HOUR:
@@ -249,7 +249,7 @@ def cross_venue(one: Perp, other: Perp, settings: FundingSettings) -> ScannedTra
     )
 
 
-def scan(perps: Sequence[Perp], settings: FundingSettings) -> tuple[ScannedTrade, ...]:
+def scan(perps: Sequence[Perp], settings: Funding) -> tuple[ScannedTrade, ...]:
     """All trades among the perpetuals, best net APR first. Simulated rates never meet real ones."""
     found = [cash_and_carry(perp, settings) for perp in perps]
     for i, one in enumerate(perps):

@@ -367,7 +367,7 @@ def report_of(
 
 def _parameter_row(name: str, pset: ParameterSet) -> ParameterRow:
     v = pset.values[name]
-    value = "never" if v.value is None else v.value if isinstance(v.value, str) else f"{v.value:.6g}"
+    value = "never" if v.value is None else v.value if isinstance(v.value, str) else f"{v.value:,d}" if isinstance(v.value, int) else f"{v.value:.6g}"
     return ParameterRow(name, value, v.unit, "" if v.stderr is None else f"{v.stderr:.2g}", v.source)
 
 

@@ -13,7 +13,6 @@ from mm_platform.core.parameters import ParameterSet, Value, amount, validate
 from mm_platform.core.units import BPS
 from mm_platform.workflow.code_version import code_version
 
-
 SPREAD_MARGIN: Final = 0.5 * BPS
 
 

@@ -57,7 +57,7 @@ def sweep_grid(chosen: ChosenPoint) -> SweepGrid | None:
 
 def grid_of(settings: Settings) -> Grid:
     """The configured grid; "never hedge" is always in it."""
-    return Grid(settings.sweep.risk_aversions, settings.sweep.thresholds_units)
+    return Grid(settings.sweep.risk_aversions, settings.sweep.thresholds)
 
 
 def fitted_parts(settings: Settings, inputs: Inputs, progress: Progress = silent) -> dict[Part, tuple[FittedSegment, ...]]:

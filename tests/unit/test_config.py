@@ -33,8 +33,8 @@ def test_defaults_live_in_the_state_folder_below_the_working_directory(tmp_path:
     assert settings.instrument == "sim:BTC-USDT-PERP"
     assert settings.seed == 7
     assert len(settings.sweep.risk_aversions) == 8
-    assert settings.sweep.thresholds_units[-1] is None
-    assert len(settings.sweep.thresholds_units) == 6
+    assert settings.sweep.thresholds[-1] is None
+    assert len(settings.sweep.thresholds) == 6
 
 
 def test_precedence_flag_environment_file_default(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_one_bound_leaves_the_others_standing(tmp_path: Path) -> None:
 
 
 def test_never_is_always_among_the_thresholds(tmp_path: Path) -> None:
-    assert _load(tmp_path, "[sweep]\nhedge_thresholds_lots = [1.0, 2.0]\n").sweep.thresholds_units == (1.0, 2.0, None)
+    assert _load(tmp_path, "[sweep]\nhedge_thresholds_units = [1.0, 2.0]\n").sweep.thresholds == (1.0, 2.0, None)
 
 
 def test_a_limit_is_switched_off_by_the_word_and_only_where_allowed(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_limit_is_switched_off_by_the_word_and_only_where_allowed(tmp_path: Pa
         ("[strategy]\nmin_spread = 0.02\n", r"min_spread 0\.02 exceeds max_spread 0\.01"),
         ("[sweep]\nrisk_aversions = [0.5, 0.1]\n", r"sweep\.risk_aversions = \[0\.5, 0\.1\] .*ascending"),
         ("[sweep]\nrisk_aversions = [0.5, 0.0]\n", r"sweep\.risk_aversions = .*greater than 0"),
-        ('[sweep]\nhedge_thresholds_lots = [1.0, "nevr"]\n', r"sweep\.hedge_thresholds_lots = \[1\.0, 'nevr'\]"),
+        ('[sweep]\nhedge_thresholds_units = [1.0, "nevr"]\n', r"sweep\.hedge_thresholds_units = \[1\.0, 'nevr'\]"),
         ("risk = 5\n", r"risk = 5 .*mm\.toml"),
         (
             '[[instruments]]\ninstrument = "a:B-C"\ntick_size = 0.1\nlot_size = "1"\ncontract = "spot"\nmaker_fee = 0\ntaker_fee = 0\n',

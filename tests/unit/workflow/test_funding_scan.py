@@ -15,6 +15,7 @@ import pytest
 from builders import SPEC, TapeBuilder
 from pydantic import ValidationError
 
+from mm_platform.config import Funding, LegCost
 from mm_platform.core.errors import ConfigError, DataError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec
 from mm_platform.core.units import NS_PER_S, day_start_ns
@@ -23,7 +24,6 @@ from mm_platform.lake.catalog import query
 from mm_platform.lake.store import Lake
 from mm_platform.tape.layout import Kind
 from mm_platform.workflow.funding import import_funding_history, scan_funding
-from mm_platform.workflow.funding_settings import FundingSettings, LegCost
 from mm_platform.workflow.funding_table import Perp, cash_and_carry, cross_venue, mean_rate_per_hour, scan, summarise
 from mm_platform.workflow.ingest import write_tapes
 
@@ -63,18 +63,18 @@ def test_mean_weights_by_time_and_needs_the_whole_window() -> None:
 
 
 def test_cash_and_carry_by_hand() -> None:
-    trade = cash_and_carry(perp("binanceusdm", 0.0005, **PRICED), FundingSettings())
+    trade = cash_and_carry(perp("binanceusdm", 0.0005, **PRICED), Funding())
     assert trade is not None
     assert (str(trade.long_instrument), str(trade.short_instrument)) == ("binance:BTC-USDT", "binanceusdm:BTC-USDT-PERP")
     assert trade.accepted
     assert trade.basis_frac == pytest.approx(0.001)
     assert trade.net_apr == pytest.approx((21 * 0.0005 - 0.0034) * 8760 / 168)
     assert trade.break_even_h == 56.0
-    turned = cash_and_carry(perp("binanceusdm", -0.0005, **PRICED), FundingSettings())
+    turned = cash_and_carry(perp("binanceusdm", -0.0005, **PRICED), Funding())
     assert turned is not None
     assert (str(turned.long_instrument), str(turned.short_instrument)) == ("binanceusdm:BTC-USDT-PERP", "binance:BTC-USDT")
     assert turned.net_apr == pytest.approx(trade.net_apr - 0.05)
-    assert cash_and_carry(perp("dydx", 0.0005), FundingSettings()) is None  # no spot market there
+    assert cash_and_carry(perp("dydx", 0.0005), Funding()) is None  # no spot market there
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_cash_and_carry_by_hand() -> None:
     ],
 )
 def test_what_is_not_accepted_says_why(changes: dict, facts: dict, word: str) -> None:
-    trade = cash_and_carry(perp("binanceusdm", 0.0005, **{**PRICED, **facts}), FundingSettings(**changes))
+    trade = cash_and_carry(perp("binanceusdm", 0.0005, **{**PRICED, **facts}), Funding(**changes))
     assert trade is not None
     assert not trade.accepted
     assert word in json.loads(trade.reason)["verdict"]
@@ -99,7 +99,7 @@ def test_what_is_not_accepted_says_why(changes: dict, facts: dict, word: str) ->
 def test_a_spike_is_not_expected_to_stay() -> None:
     calm = perp("binanceusdm", 0.0001, **PRICED)
     spiked = dataclasses.replace(calm, history=dataclasses.replace(calm.history, rates=np.append(calm.history.rates[:-1], 0.01)))
-    trade = cash_and_carry(spiked, FundingSettings())
+    trade = cash_and_carry(spiked, Funding())
     assert trade is not None
     assert trade.rate_8h == pytest.approx((20 * 0.0001 + 0.01) / 21)
 
@@ -108,7 +108,7 @@ def test_cross_venue_by_hand() -> None:
     one = perp("binanceusdm", 3e-4, price=100.0, price_ns=START)
     other = perp("hyperliquid", 2e-5, interval_h=1.0, price=100.05, price_ns=START)
     for pair in ((one, other), (other, one)):
-        trade = cross_venue(*pair, FundingSettings())
+        trade = cross_venue(*pair, Funding())
         assert trade is not None
         assert (trade.short_instrument.venue, trade.long_instrument.venue) == ("binanceusdm", "hyperliquid")
         assert trade.apr == pytest.approx(0.1533, rel=1e-9)  # THEORY 6.3
@@ -121,18 +121,18 @@ def test_cross_venue_by_hand() -> None:
 
 def test_pairs_need_rates_of_the_same_time_and_prices_of_the_same_minute() -> None:
     fresh, stale = perp("binanceusdm", 5e-4), perp("bybit", 1e-5, end_ns=START - 25 * NS_PER_HOUR)
-    assert cross_venue(fresh, stale, FundingSettings()) is None
-    assert cross_venue(fresh, stale, FundingSettings(max_age_h=25.0)) is not None
+    assert cross_venue(fresh, stale, Funding()) is None
+    assert cross_venue(fresh, stale, Funding(max_age_h=25.0)) is not None
     one = perp("binanceusdm", 5e-4, price=100.0, price_ns=START)
     later = perp("bybit", 1e-5, price=100.0, price_ns=START + 61 * NS_PER_S)
-    trade = cross_venue(one, later, FundingSettings())
+    trade = cross_venue(one, later, Funding())
     assert trade is not None
     assert trade.basis_frac is None
     assert not trade.accepted
 
 
 def test_ranking_is_by_what_is_left_after_costs() -> None:
-    settings = FundingSettings(costs={"gate": LegCost(perp_fee=0.003)})
+    settings = Funding(costs={"gate": LegCost(perp_fee=0.003)})
     trades = scan([perp("binanceusdm", 4e-4), perp("gate", 5e-4), perp("bybit", 1e-5), perp("bybit", 9e-4, base="ETH"), perp("sim", 9e-4)], settings)
     nets = [t.net_apr for t in trades]
     assert nets == sorted(nets, reverse=True)
@@ -164,7 +164,7 @@ def lake(tmp_path: Path) -> Lake:
 
 def test_a_file_lands_in_utc_with_its_figures(lake: Lake, tmp_path: Path) -> None:
     path = write_csv(tmp_path, "binance")
-    settings = FundingSettings(utc_offset_h={"binance": 3})
+    settings = Funding(utc_offset_h={"binance": 3})
     (facts,) = import_funding_history(lake, [path], settings).files
     assert (facts.rows, facts.utc_offset_h, facts.clock, facts.missing) == (300, 3.0, "told", 0)
     rows = query(
@@ -178,7 +178,7 @@ def test_a_file_lands_in_utc_with_its_figures(lake: Lake, tmp_path: Path) -> Non
 
 def test_the_lakes_own_rates_find_the_clock(lake: Lake, tmp_path: Path) -> None:
     known = write_csv(tmp_path, "binance", offset_h=0)
-    import_funding_history(lake, [known], FundingSettings(utc_offset_h={"*": 0}))
+    import_funding_history(lake, [known], Funding(utc_offset_h={"*": 0}))
     (tmp_path / "other").mkdir()
     local = write_csv(tmp_path / "other", "binance", offset_h=3)
     renamed = local.rename(local.with_name("BTC-USDT_binance_copy_funding_history.csv.gz"))
@@ -190,9 +190,9 @@ def test_the_lakes_own_rates_find_the_clock(lake: Lake, tmp_path: Path) -> None:
 def test_one_file_that_cannot_be_used_keeps_all_out(lake: Lake, tmp_path: Path) -> None:
     good, unknown = write_csv(tmp_path, "binance"), write_csv(tmp_path, "bybit")
     with pytest.raises(DataError, match="state the hours ahead of UTC"):
-        import_funding_history(lake, [good, unknown], FundingSettings(utc_offset_h={"binance": 3}))
+        import_funding_history(lake, [good, unknown], Funding(utc_offset_h={"binance": 3}))
     assert lake.partitions("funding_rates") == []
-    assert import_funding_history(lake, [good, unknown], FundingSettings(utc_offset_h={"*": 3})).rows == 600
+    assert import_funding_history(lake, [good, unknown], Funding(utc_offset_h={"*": 3})).rows == 600
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "not gzip", "other symbol", "other name"])
@@ -210,14 +210,14 @@ def test_damaged_files(lake: Lake, tmp_path: Path, damage: str) -> None:
     else:
         path = path.rename(tmp_path / "rates.csv.gz")
     with pytest.raises((DataError, ConfigError), match=path.name):
-        import_funding_history(lake, [path], FundingSettings(utc_offset_h={"*": 3}))
+        import_funding_history(lake, [path], Funding(utc_offset_h={"*": 3}))
     assert lake.partitions("funding_rates") == []
 
 
 @pytest.mark.parametrize("wrong", [{"holding": 3}, {"holding_h": 0}, {"costs": {"binance": {"half_spread": -1}}}, {"min_apr": math.nan}])
 def test_wrong_settings(wrong: dict) -> None:
     with pytest.raises(ValidationError):
-        FundingSettings(**wrong)
+        Funding(**wrong)
 
 
 # -- tapes into the lake, and the scan ----------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_tapes_feed_the_scan(lake: Lake) -> None:
         lake,
         [(DAY, market_day("sim:BTC-USDT-PERP", 5004, [0.0004, 0.0005, 0.0006]).tape()), (DAY, market_day("sim:BTC-USDT", 4999, []).tape())],
     )
-    found = scan_funding(lake, FundingSettings(min_history_h=8.0))
+    found = scan_funding(lake, Funding(min_history_h=8.0))
     (rates,) = found.rates
     assert (str(rates.instrument), rates.stamps, rates.interval_h, rates.last_rate) == ("sim:BTC-USDT-PERP", 3, 8.0, 0.0006)
     assert (rates.predicted_rate, rates.predicted_ns) == (0.0012, START + 24 * NS_PER_HOUR)
@@ -259,7 +259,7 @@ def test_tapes_feed_the_scan(lake: Lake) -> None:
     assert [(r[1], r[2], r[3]) for r in stored] == [(0.0004, 500.0, "tape"), (0.0005, 500.0, "tape"), (0.0006, 500.0, "tape")]
     rows = query(lake.root, "SELECT kind, long_instrument, short_instrument, net_apr, accepted FROM opportunities").rows
     assert rows == [("cash_and_carry", "sim:BTC-USDT", "sim:BTC-USDT-PERP", trade.net_apr, True)]
-    assert scan_funding(lake, FundingSettings(min_history_h=8.0)).opportunities == found.opportunities  # scanning again changes nothing
+    assert scan_funding(lake, Funding(min_history_h=8.0)).opportunities == found.opportunities  # scanning again changes nothing
     assert query(lake.root, "SELECT count(*) FROM opportunities").rows == [(1,)]
 
 
@@ -269,10 +269,10 @@ def test_old_prices_are_not_todays_basis(lake: Lake, tmp_path: Path) -> None:
     # a venue whose grid nobody knows has to be told
     with pytest.raises(DataError, match="grid is not known"):
         import_funding_history(lake, [path])
-    import_funding_history(lake, [path], FundingSettings(utc_offset_h={"sim": 0}))
+    import_funding_history(lake, [path], Funding(utc_offset_h={"sim": 0}))
     last = datetime(2023, 1, 1, tzinfo=UTC) + timedelta(hours=8 * 299)
     assert abs((last.date() - DAY).days) <= 5
-    near, far = (scan_funding(lake, FundingSettings(max_age_h=h)).opportunities[0].basis_frac for h in (24.0 * 6, 1.0))
+    near, far = (scan_funding(lake, Funding(max_age_h=h)).opportunities[0].basis_frac for h in (24.0 * 6, 1.0))
     assert near == pytest.approx(0.001)
     assert far is None
 
@@ -297,7 +297,7 @@ def test_an_empty_lake_has_an_empty_scan(lake: Lake) -> None:
 @pytest.mark.shared
 def test_the_real_btc_files(lake: Lake, shared: Path) -> None:
     files = sorted((shared / "data" / "funding").glob("BTC-USDT_[bg][iya]*_funding_history.csv.gz"))  # binance, bybit, gate
-    done = import_funding_history(lake, files, FundingSettings(utc_offset_h={"*": 3, "gate": 0}))
+    done = import_funding_history(lake, files, Funding(utc_offset_h={"*": 3, "gate": 0}))
     assert done.rows == 4383 + 3285 + 4290
     assert {f.instrument.venue: f.missing for f in done.files} == {"binanceusdm": 0, "bybit": 0, "gate": 93}
     found = scan_funding(lake)
