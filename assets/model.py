@@ -35,13 +35,17 @@ def model__fits(context: dg.AssetExecutionContext, settings: SettingsResource) -
     with outcomes():
         instrument, day = instrument_day(context.partition_key)
         fitted = fit_day(settings.load(instrument), day)
-        values = {f"{f.name} [{f.unit}]": float(f.value) for f in fitted.fits if f.accepted}
+        rows = fitted.rows()
+        refused = [(name, reason) for name, *_, reason in rows if reason]
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": len(fitted.fits),
                 "accepted": fitted.accepted,
-                "fits": markdown_table(("name", "value", "standard error", "unit", "n", "method", "refused because"), fitted.rows()),
-                **values,
+                **({"refused": markdown_table(("name", "because"), refused)} if refused else {}),
+                "fits": markdown_table(("name", "value", "standard error", "unit", "n"), [row[:5] for row in rows]),
+                "methods": markdown_table(("name", "method"), [(name, method) for name, *_, method, _ in rows]),
+                # as numbers too: Dagster plots them over the days
+                **{f"{f.name} [{f.unit}]": float(f.value) for f in fitted.fits if f.accepted},
             }
         )
 
@@ -71,13 +75,14 @@ def model__sweep(context: dg.AssetExecutionContext, settings: SettingsResource) 
             "replays computed": swept.computed,
             "sweep id": swept.sweep_id,
             "chosen because": chosen.why,
-            **pictures(folder(loaded, day), {"P&L over the grid": "sweep.png"}),
         }
         if chosen.risk_aversion is not None:
             metadata["risk aversion [1]"] = chosen.risk_aversion
             metadata["hedge threshold [inventory units]"] = "never hedge" if chosen.hedge_threshold is None else chosen.hedge_threshold
         if chosen.reasons:
             metadata["fits refused because"] = "; ".join(chosen.reasons)
+        if chosen.chosen is not None:
+            metadata |= pictures(folder(loaded, day), {"P&L over the grid": "sweep.png"})
         return dg.MaterializeResult(metadata=metadata)
 
 
@@ -106,7 +111,7 @@ def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResourc
         loaded = settings.load(instrument)
         judged = judge_chosen(loaded, day, logged(context))
         metadata: dict[str, Any] = {
-            "total P&L [quote]": judged.total_pnl,
+            "total P&L [quote]": round(judged.total_pnl, 6),
             "maker fills": judged.maker_fills,
             "taker fills": judged.taker_fills,
             "P&L attribution": markdown_table(("part", "quote"), judged.attribution_rows()),
@@ -115,8 +120,9 @@ def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResourc
             ),
             "gate": judged.verdict.replace("_", " "),
             "report": dg.MetadataValue.path(str(judged.report)),
-            **pictures(folder(loaded, day), {"equity and inventory": "equity.png", "where the P&L came from": "attribution.png"}),
         }
+        if judged.equity is not None:
+            metadata |= pictures(folder(loaded, day), {"equity and inventory": "equity.png", "where the P&L came from": "attribution.png"})
     yield dg.MaterializeResult(metadata=metadata)
     yield dg.AssetCheckResult(
         check_name="pnl_identity",
@@ -185,7 +191,7 @@ def gate_result(gate: RecordedGate, *, registered: bool) -> dg.AssetCheckResult:
             "verdict": gate.verdict.replace("_", " "),
             "independent blocks seen": gate.blocks_seen,
             "independent blocks needed": gate.blocks_needed,
-            "days still to record": gate.days_to_record,
+            "days still to record": round(gate.days_to_record, 2),
             "checks": markdown_table(
                 ("check", "outcome", "seen", "needed", "says"), [(c.name, c.outcome, c.seen, c.needed, c.message) for c in checks]
             ),

@@ -69,7 +69,9 @@ def replay(
     if not schedule:
         raise DataError(f"{tape.spec.instrument}: no parameters to replay with")
     if tape.spec.contract == "inverse":
-        raise DataError(f"{tape.spec.instrument} is an inverse contract: the ledger counts linear and spot money, its P&L would be wrong; use a linear one")
+        raise DataError(
+            f"{tape.spec.instrument} is an inverse contract: the ledger counts linear and spot money, its P&L would be wrong; use a linear one"
+        )
     for before, after in itertools.pairwise(schedule):
         if after.from_ns <= before.from_ns:
             raise DataError(f"schedule is not ascending: {after.from_ns} follows {before.from_ns}")
