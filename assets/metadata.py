@@ -14,6 +14,7 @@ from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.parameters import ParameterSet
 from mm_platform.lake.fields import TABLES, TableSchema
 from mm_platform.workflow.progress import Progress
+from mm_platform.workflow.publish import Published
 
 
 def table_definition(name: str, *also: str) -> dict[str, Any]:
@@ -66,13 +67,15 @@ def parameter_table(parameters: ParameterSet) -> dg.MarkdownMetadataValue:
     return markdown_table(("parameter", "value", "unit", "standard error", "from"), rows)
 
 
-def mlflow_links(settings: Settings, version: str, run_id: str) -> dict[str, dg.UrlMetadataValue]:
-    """MLflow's pages of a model version and of its run (the page that `make ui` starts, or the registry's own)."""
+def mlflow_links(settings: Settings, published: Published) -> dict[str, dg.UrlMetadataValue]:
+    """MLflow's pages of a model version and of its run (the page that `make ui` starts, or the registry's own); none without a version."""
+    if published.version is None:
+        return {}
     base = settings.registry_uri if settings.registry_uri.startswith("http") else f"http://localhost:{settings.mlflow.port}"
     model = InstrumentId.parse(settings.instrument).model_name
     return {
-        "model version": dg.MetadataValue.url(f"{base}/#/models/{model}/versions/{version}"),
-        "run": dg.MetadataValue.url(f"{base}/#/runs/{run_id}"),
+        "model version": dg.MetadataValue.url(f"{base}/#/models/{model}/versions/{published.version}"),
+        "run": dg.MetadataValue.url(f"{base}/#/runs/{published.run_id}"),
     }
 
 

@@ -160,18 +160,14 @@ def model__candidate(context: dg.AssetExecutionContext, settings: SettingsResour
         instrument, day = instrument_day(context.partition_key)
         loaded = settings.load(instrument)
         record = load_record(loaded, day)
-        version = register_candidate(loaded, day) if record.has_parameters else None
-    if version is not None:
-        yield dg.MaterializeResult(
-            metadata={
-                "version": version.version,
-                "verdict": version.verdict.replace("_", " "),
-                "sha256": version.sha256,
-                "parameters": parameter_table(decode_parameter_set((folder(loaded, day) / "params.json").read_bytes())),
-                **mlflow_links(loaded, version.version, version.run_id),
-            }
-        )
-    yield gate_result(record.gate, registered=version is not None)
+        published = register_candidate(loaded, day)
+        metadata: dict[str, Any] = {"version": published.version, "verdict": published.verdict.replace("_", " "), "sha256": published.sha256}
+        if published.version is not None:
+            metadata["parameters"] = parameter_table(decode_parameter_set((folder(loaded, day) / "params.json").read_bytes()))
+            metadata |= mlflow_links(loaded, published)
+    if published.version is not None:
+        yield dg.MaterializeResult(metadata=metadata)
+    yield gate_result(record.gate, registered=published.version is not None)
 
 
 def gate_result(gate: RecordedGate, *, registered: bool) -> dg.AssetCheckResult:
@@ -216,7 +212,7 @@ def model__challenger(context: dg.AssetExecutionContext, settings: SettingsResou
     if moved.alias is None:
         # materialised on its own, past the gate's check
         raise dg.Failure(
-            f"version {moved.version} gets no alias: gate {moved.verdict.replace('_', ' ')}",
+            f"{f'version {moved.version}' if moved.version else 'the day'} gets no alias: gate {moved.verdict.replace('_', ' ')}",
             metadata={"checks": "\n".join(moved.failing)},
             allow_retries=False,
         )
@@ -225,6 +221,6 @@ def model__challenger(context: dg.AssetExecutionContext, settings: SettingsResou
             "version": moved.version,
             "alias": moved.alias,
             "next": f"mm promote --instrument {instrument} --reason '...'",
-            **mlflow_links(loaded, moved.version, moved.run_id),
+            **mlflow_links(loaded, moved),
         }
     )

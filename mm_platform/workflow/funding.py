@@ -91,9 +91,7 @@ class FundingScanResult:
         return tuple(t for t in self.opportunities if t.accepted)
 
 
-def import_funding_history(
-    lake: Lake, files: Sequence[Path], settings: Funding | None = None, progress: Progress | None = None
-) -> FundingImport:
+def import_funding_history(lake: Lake, files: Sequence[Path], settings: Funding | None = None, progress: Progress | None = None) -> FundingImport:
     """Read funding CSV files and put their rates into `funding_rates`. All files are read and checked before anything is written.
 
     Parameters

@@ -11,10 +11,10 @@ from mm_platform.config import Settings
 from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.units import NS_PER_S
-from mm_platform.kernels.signals import SignalParams
 from mm_platform.lake.store import Lake
 from mm_platform.tape.features import Features, compute_features
 from mm_platform.tape.layout import Kind, Tape
+from mm_platform.workflow.from_settings import signal_params
 from mm_platform.workflow.plan import Plan, make_plan
 from mm_platform.workflow.tapes import Manifest, load_tape, manifest
 
@@ -54,12 +54,6 @@ def days_through(lake: Lake, instrument: InstrumentId, through: date | None, mos
             break
         row.append(day)
     return tuple(reversed(row))
-
-
-def signal_params(settings: Settings) -> SignalParams:
-    """Time constants of the signals: the same for calibration and runner, so that what is judged is what will run."""
-    s = settings.signals
-    return SignalParams(ofi_half_life_s=s.ofi_half_life_s, vol_tau_s=s.vol_tau_s, kyle_tau_s=s.kyle_tau_s)
 
 
 def without_stale(tape: Tape, features: Features, max_age_s: float | None) -> Features:

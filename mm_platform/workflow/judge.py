@@ -29,9 +29,9 @@ from mm_platform.tape.book_path import MidPath, mid_path
 from mm_platform.workflow.code_version import code_version
 from mm_platform.workflow.evidence import evidence, gate_settings, quality_facts
 from mm_platform.workflow.fits import fit_segments, fit_window, price_at, write_fits
+from mm_platform.workflow.from_settings import engine_limits, replay_settings
 from mm_platform.workflow.inputs import Inputs, load_inputs
-from mm_platform.workflow.limits import engine_limits
-from mm_platform.workflow.points import FittedSegment, Point, point_id, replay_settings, schedule
+from mm_platform.workflow.points import FittedSegment, Point, point_id, schedule
 from mm_platform.workflow.progress import Progress, silent
 from mm_platform.workflow.record import CalibrationRecord, ChosenPoint, RecordedCheck, RecordedGate, folder, load_chosen, save, write_text
 from mm_platform.workflow.strategy import parameter_set

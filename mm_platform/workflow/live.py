@@ -30,7 +30,6 @@ from mm_platform.core.units import NS_PER_MS, NS_PER_S, day_start_ns, iso_utc, u
 from mm_platform.engine.engine import Engine
 from mm_platform.engine.settings import EngineSettings
 from mm_platform.kernels.accounting import money_of
-from mm_platform.kernels.signals import SignalParams
 from mm_platform.lake.layout import Partition
 from mm_platform.lake.store import Lake
 from mm_platform.live.clock import FastClock, RealClock, RunnerClock
@@ -47,7 +46,7 @@ from mm_platform.replay.venue import SimulatedVenue, VenueStart, tape_chunks
 from mm_platform.tape.layout import Kind, Tape
 from mm_platform.tape.simulate import SIM_PERP, SIM_SPOT, stream_market
 from mm_platform.workflow.code_version import code_version
-from mm_platform.workflow.limits import engine_limits
+from mm_platform.workflow.from_settings import engine_limits, signal_params
 from mm_platform.workflow.tapes import load_tape
 
 if TYPE_CHECKING:
@@ -100,12 +99,6 @@ def runner_limits(settings: Settings, *, allow_seen: bool = False) -> RunnerLimi
         max_price_drift_frac=r.max_price_drift_frac,
         allow_seen=allow_seen,
     )
-
-
-def signal_params(settings: Settings) -> SignalParams:
-    """Time constants of the signals."""
-    s = settings.signals
-    return SignalParams(ofi_half_life_s=s.ofi_half_life_s, vol_tau_s=s.vol_tau_s, kyle_tau_s=s.kyle_tau_s)
 
 
 def run_live(

@@ -21,7 +21,6 @@ from mm_platform.calibration.walk_forward import Segment
 from mm_platform.config import Settings
 from mm_platform.core.instrument import InstrumentSpec
 from mm_platform.core.parameters import ParameterSet, canonical_json
-from mm_platform.core.units import NS_PER_MS
 from mm_platform.engine.settings import EngineLimits, decision_params
 from mm_platform.execution.local import LocalExecutor
 from mm_platform.replay.result import ReplayResult
@@ -30,6 +29,7 @@ from mm_platform.replay.settings import ReplaySettings
 from mm_platform.tape.features import Features
 from mm_platform.tape.layout import COLUMNS, BookState, Tape
 from mm_platform.workflow.code_version import code_version
+from mm_platform.workflow.from_settings import replay_settings
 from mm_platform.workflow.strategy import parameter_set
 
 Part = Literal["in_sample", "out_of_sample"]
@@ -116,18 +116,6 @@ class _Shared:
     settings: Settings
     limits: EngineLimits
     replay: ReplaySettings
-
-
-def replay_settings(settings: Settings, *, latency_ms: float | None = None) -> ReplaySettings:
-    """The sweep's venue model: conservative, stated latency, equity sampled about once a minute."""
-    entry = settings.latency.entry_ms if latency_ms is None else latency_ms
-    back = settings.latency.response_ms if latency_ms is None else latency_ms
-    return ReplaySettings(
-        mode="conservative",
-        entry_latency_ns=round(entry * NS_PER_MS),
-        response_latency_ns=round(back * NS_PER_MS),
-        sample_every=max(1, min(round(60.0 / settings.signals.step_s), round(settings.gate.block_s / settings.signals.step_s / 5))),
-    )
 
 
 def point_parameters(settings: Settings, spec: InstrumentSpec, fitted: FittedSegment, point: Point, dataset_sha256: str) -> ParameterSet:

@@ -15,6 +15,7 @@ from mm_platform.core.units import NS_PER_S, iso_utc
 from mm_platform.lake.store import Lake, Partition
 from mm_platform.tape.features import Features, compute_features
 from mm_platform.tape.layout import Tape
+from mm_platform.workflow.from_settings import signal_params
 from mm_platform.workflow.inputs import days_through
 from mm_platform.workflow.progress import Progress, silent
 from mm_platform.workflow.tapes import load_tape
@@ -45,7 +46,7 @@ class LookAheadProof:
 def day_features(settings: Settings, lake: Lake, instrument: InstrumentId, day: date) -> tuple[Tape, Features]:
     """One day's tape and its features."""
     tape = load_tape(lake, instrument, [day])
-    return tape, compute_features(tape, round(settings.signals.step_s * NS_PER_S))
+    return tape, compute_features(tape, round(settings.signals.step_s * NS_PER_S), params=signal_params(settings))
 
 
 def build_signals(settings: Settings, days: Sequence[date] | None = None, progress: Progress = silent) -> SignalsBuilt:
@@ -86,7 +87,7 @@ def look_ahead_check(settings: Settings, day: date, cut_frac: float = 0.5) -> Lo
     cut = int(features.grid_ts[int(len(features) * cut_frac)])
     known = tape.local_ts <= cut
     past = Tape.from_columns(tape.spec, {name: column[known] for name, column in tape.columns().items()}, initial_book=tape.initial_book)
-    again = compute_features(past, round(settings.signals.step_s * NS_PER_S), int(features.grid_ts[0]), cut + 1)
+    again = compute_features(past, round(settings.signals.step_s * NS_PER_S), int(features.grid_ts[0]), cut + 1, signal_params(settings))
     before = features.between(int(features.grid_ts[0]), cut + 1)
     equal = all(before.columns()[name].tobytes() == column.tobytes() for name, column in again.columns().items())
     return LookAheadProof(iso_utc(cut), len(again), equal)

@@ -23,9 +23,9 @@ from mm_platform.lake.store import Lake, Partition
 from mm_platform.report.data import SweepGrid
 from mm_platform.workflow.code_version import code_version
 from mm_platform.workflow.fits import fit_segments, write_fits
+from mm_platform.workflow.from_settings import engine_limits, replay_settings
 from mm_platform.workflow.inputs import Inputs, load_inputs
-from mm_platform.workflow.limits import engine_limits
-from mm_platform.workflow.points import PARTS, FittedSegment, Job, Part, Point, PointResult, evaluate_points, point_id, replay_settings
+from mm_platform.workflow.points import PARTS, FittedSegment, Job, Part, Point, PointResult, evaluate_points, point_id
 from mm_platform.workflow.progress import Progress, silent
 from mm_platform.workflow.record import ChosenPoint, folder, save, write_text
 

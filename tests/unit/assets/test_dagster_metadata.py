@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +11,7 @@ from assets.metadata import column_schema, logged, markdown_table, mlflow_links,
 from mm_platform.config import load_settings
 from mm_platform.core.parameters import ParameterSet, Value
 from mm_platform.lake.fields import TABLES
+from mm_platform.workflow.publish import Published
 
 
 def test_a_table_keeps_its_columns_whatever_a_cell_holds() -> None:
@@ -40,8 +42,10 @@ def test_only_pictures_that_are_there_are_shown(tmp_path: Path) -> None:
 def test_links_go_to_the_local_page_or_to_the_server(tmp_path: Path) -> None:
     local = load_settings(None, {"mlflow.port": 5999}, environ={}, cwd=tmp_path)
     server = load_settings(None, {"registry_uri": "https://mlflow.example:8443"}, environ={}, cwd=tmp_path)
-    assert mlflow_links(local, "3", "abc")["model version"].value == "http://localhost:5999/#/models/mm.sim.BTC-USDT-PERP/versions/3"
-    assert mlflow_links(server, "3", "abc")["run"].value == "https://mlflow.example:8443/#/runs/abc"
+    made = Published("sim:BTC-USDT-PERP", "3", "pass", None, "abc", "f00", ())
+    assert mlflow_links(local, made)["model version"].value == "http://localhost:5999/#/models/mm.sim.BTC-USDT-PERP/versions/3"
+    assert mlflow_links(server, made)["run"].value == "https://mlflow.example:8443/#/runs/abc"
+    assert mlflow_links(local, replace(made, version=None, run_id=None, sha256=None)) == {}
 
 
 def test_parameters_show_value_unit_error_and_origin() -> None:
