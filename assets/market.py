@@ -1,6 +1,7 @@
 """Market data: raw captures or the simulated market into the lake, and signals on the decision grid.
 
-A backfill over many days is one run: the files of an instrument are then read once.
+A backfill over many days is one run: the files of an instrument are then read once. Its checks speak of all the days together, and one bad
+day stops the run; Dagster has one evaluation per check and run.
 """
 
 from collections.abc import Iterator

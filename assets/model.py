@@ -1,4 +1,7 @@
-"""The model side: fits, sweep, backtest, and what is published of them. One run per instrument and day: each day has its own verdict."""
+"""The model side: fits, sweep, backtest, and what is published of them.
+
+A backfill over many days is one run per instrument and day (Dagster's default): each day has its own verdict.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,17 +17,15 @@ from mm_platform.core.parameters import decode_parameter_set
 from mm_platform.workflow.fits import fit_day
 from mm_platform.workflow.judge import judge_chosen
 from mm_platform.workflow.publish import challenge, register_candidate
-from mm_platform.workflow.record import RecordedGate, folder, load_record
+from mm_platform.workflow.record import RecordedGate, folder, load_chosen, load_record
 from mm_platform.workflow.sweep import choose
 
 Steps = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
-_ONE_DAY = dg.BackfillPolicy.multi_run(1)
 
 
 @dg.asset(
     group_name="model",
     partitions_def=INSTRUMENT_DAY,
-    backfill_policy=_ONE_DAY,
     owners=["team:research"],
     deps=[market__tape, market__signals],
     kinds={"parquet"},
@@ -53,7 +54,6 @@ def model__fits(context: dg.AssetExecutionContext, settings: SettingsResource) -
 @dg.asset(
     group_name="model",
     partitions_def=INSTRUMENT_DAY,
-    backfill_policy=_ONE_DAY,
     owners=["team:research"],
     deps=[model__fits],
     kinds={"parquet"},
@@ -89,7 +89,6 @@ def model__sweep(context: dg.AssetExecutionContext, settings: SettingsResource) 
 @dg.asset(
     group_name="model",
     partitions_def=INSTRUMENT_DAY,
-    backfill_policy=_ONE_DAY,
     owners=["team:research"],
     deps=[model__sweep],
     kinds={"parquet"},
@@ -110,19 +109,20 @@ def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResourc
         instrument, day = instrument_day(context.partition_key)
         loaded = settings.load(instrument)
         judged = judge_chosen(loaded, day, logged(context))
-        metadata: dict[str, Any] = {
-            "total P&L [quote]": round(judged.total_pnl, 6),
-            "maker fills": judged.maker_fills,
-            "taker fills": judged.taker_fills,
-            "P&L attribution": markdown_table(("part", "quote"), judged.attribution_rows()),
-            "mark-outs of maker fills": markdown_table(
-                ("after, s", "mean, bps"), [(f"{s:g}", f"{bps:+.3f}") for s, bps in judged.markouts_bps.items()]
-            ),
-            "gate": judged.verdict.replace("_", " "),
-            "report": dg.MetadataValue.path(str(judged.report)),
-        }
-        if judged.equity is not None:
-            metadata |= pictures(folder(loaded, day), {"equity and inventory": "equity.png", "where the P&L came from": "attribution.png"})
+        metadata: dict[str, Any] = {"gate": judged.verdict.replace("_", " "), "report": dg.MetadataValue.path(str(judged.report))}
+        if judged.equity is None:
+            metadata["not replayed because"] = "; ".join(load_chosen(loaded, day).reasons)
+        else:
+            marks = [(f"{s:g}", f"{bps:+.3f}") for s, bps in judged.markouts_bps.items()]
+            metadata = {
+                "total P&L [quote]": round(judged.total_pnl, 6),
+                "maker fills": judged.maker_fills,
+                "taker fills": judged.taker_fills,
+                "P&L attribution": markdown_table(("part", "quote"), judged.attribution_rows()),
+                "mark-outs of maker fills": markdown_table(("after, s", "mean, bps"), marks),
+                **metadata,
+                **pictures(folder(loaded, day), {"equity and inventory": "equity.png", "where the P&L came from": "attribution.png"}),
+            }
     yield dg.MaterializeResult(metadata=metadata)
     yield dg.AssetCheckResult(
         check_name="pnl_identity",
@@ -135,7 +135,6 @@ def model__backtest(context: dg.AssetExecutionContext, settings: SettingsResourc
 @dg.asset(
     group_name="model",
     partitions_def=INSTRUMENT_DAY,
-    backfill_policy=_ONE_DAY,
     owners=["team:research"],
     deps=[model__backtest],
     kinds={"mlflow"},
@@ -198,7 +197,6 @@ def gate_result(gate: RecordedGate, *, registered: bool) -> dg.AssetCheckResult:
 @dg.asset(
     group_name="model",
     partitions_def=INSTRUMENT_DAY,
-    backfill_policy=_ONE_DAY,
     owners=["team:research"],
     deps=[model__candidate],
     kinds={"mlflow"},

@@ -123,6 +123,12 @@ def venue_on_request(params: ExchangeParams, venue: VenueState, what: int, order
 
 
 @kernel
+def venue_reduce_only(venue: VenueState, side: int, lots: int) -> int:
+    """What is left of a reduce-only order when it reaches the venue: no more than the position against it, 0 = it expires."""
+    return min(lots, max(-side * venue.ledger[POSITION], 0))
+
+
+@kernel
 def venue_book_execution(money: Money, venue: VenueState, at: int) -> int:
     """Book execution `at` of the event at hand in the true ledger; returns the fee in nano quote."""
     e = venue.executions

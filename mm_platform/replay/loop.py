@@ -44,6 +44,7 @@ from mm_platform.kernels.venue import (
     venue_book_execution,
     venue_on_request,
     venue_on_row,
+    venue_reduce_only,
 )
 from mm_platform.replay.messages import ACK, CANCEL_REJECT, FILL, GONE, REJECT, FillLog, Queue, pop, push
 
@@ -227,7 +228,13 @@ def on_request(p: DecisionParams, x: ExchangeParams, latency: Latency, run: Run)
     now = q.ts[at]
     back = now + latency.response_ns
     order_id = q.id[at]
-    answer = venue_on_request(x, run.venue, q.kind[at], order_id, q.side[at], q.price_ticks[at], q.lots[at], q.extra[at])
+    lots = q.lots[at]
+    if q.kind[at] == REQUEST_PLACE and q.purpose[at] == FLATTEN:
+        # a quote may have filled while the order travelled: flattening never builds a position
+        lots = venue_reduce_only(run.venue, q.side[at], lots)
+        if lots == 0:
+            return QUEUE_FULL if push(run.answers, back, GONE, order_id, 0, 0, 0, 0, 0, 0, 0) != 0 else DONE
+    answer = venue_on_request(x, run.venue, q.kind[at], order_id, q.side[at], q.price_ticks[at], lots, q.extra[at])
     if q.kind[at] == REQUEST_CANCEL:
         kind = GONE if answer >= 0 else CANCEL_REJECT
         return QUEUE_FULL if push(run.answers, back, kind, order_id, 0, 0, 0, 0, 0, 0, 0) != 0 else DONE

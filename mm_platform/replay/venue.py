@@ -37,6 +37,7 @@ from mm_platform.kernels.venue import (
     venue_book_execution,
     venue_on_request,
     venue_on_row,
+    venue_reduce_only,
 )
 from mm_platform.replay.market_events import EventBuilder
 from mm_platform.replay.settings import ReplaySettings
@@ -65,6 +66,7 @@ class _Request(NamedTuple):
     lots: int
     tif: int
     query: str
+    reduce_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,9 @@ class SimulatedVenue:
         """
         match command:
             case Place():
-                self._send_place(command.ts, command.client_id, command.side, command.price_ticks, command.qty_lots, command.tif)
+                self._send_place(
+                    command.ts, command.client_id, command.side, command.price_ticks, command.qty_lots, command.tif, reduce_only=command.reduce_only
+                )
             case Cancel():
                 self._request(_Request(command.ts, REQUEST_CANCEL, command.client_id, 0, 0, 0, 0, ""))
             case Replace():
@@ -293,13 +297,13 @@ class SimulatedVenue:
         self._rows_seen += 1
         self._advance()
 
-    def _send_place(self, ts: int, client_id: str, side: int, price_ticks: int, lots: int, tif: str) -> None:
+    def _send_place(self, ts: int, client_id: str, side: int, price_ticks: int, lots: int, tif: str, *, reduce_only: bool = False) -> None:
         if client_id in self._ids or client_id in self._ended:
             raise InvariantError(f"client id {client_id} was sent twice; every order needs its own")
         self._order_count += 1
         self._ids[client_id] = self._order_count
         self._client[self._order_count] = client_id
-        self._request(_Request(ts, REQUEST_PLACE, client_id, side, price_ticks, lots, _TIF[tif], ""))
+        self._request(_Request(ts, REQUEST_PLACE, client_id, side, price_ticks, lots, _TIF[tif], "", reduce_only))
 
     def _request(self, request: _Request) -> None:
         arrival = max(request.ts + self._entry_ns, self._last_request_ns)
@@ -388,7 +392,13 @@ class SimulatedVenue:
 
     def _place(self, r: _Request) -> None:
         order_id = self._ids[r.client_id]
-        answer = venue_on_request(self._params, self._venue, REQUEST_PLACE, order_id, r.side, r.price_ticks, r.lots, r.tif)
+        lots = int(venue_reduce_only(self._venue, r.side, r.lots)) if r.reduce_only else r.lots
+        if lots == 0:
+            update = self._update(r.ts, r.client_id, "expired", 0)
+            self._answers.append(update)
+            self._end(r.client_id, update)
+            return
+        answer = venue_on_request(self._params, self._venue, REQUEST_PLACE, order_id, r.side, r.price_ticks, lots, r.tif)
         self._deliver(r.ts)
         if answer == FILLED:
             return

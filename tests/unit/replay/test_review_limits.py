@@ -82,6 +82,18 @@ def test_flattening_goes_in_one_order() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
+def test_flattening_never_builds_a_position(seed: int) -> None:
+    """A quote of the same side fills while the order travels: the rest of it expires at the venue, as a reduce-only order does."""
+    fills = run(params(threshold=math.inf, position_lots=15, order_lots=40, risk=RiskParams(40, 15, 1e-6, *OFF[1:])), seed).fills  # type: ignore[arg-type]
+    flat = fills.purpose == FLATTEN
+    before = fills.position_lots - fills.side * fills.lots
+    assert flat.sum() > 5
+    assert (before[flat] * fills.side[flat] < 0).all()
+    assert (before[flat] * fills.position_lots[flat] >= 0).all()
+    assert np.abs(fills.position_lots).max() <= 15
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_hedging_towards_a_target_keeps_the_position_limit(seed: int) -> None:
     result = run(params(target=0.02, position_lots=5, order_lots=1), seed)
     assert result.counters.hedges > 0
