@@ -28,4 +28,4 @@ def outcomes() -> Iterator[None]:
     except (LakeBusy, ConnectivityError) as err:
         raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_WAIT_S) from err
     except (ConfigError, DataError, CalibrationError, RegistryError) as err:
-        raise dg.Failure(str(err), metadata={"kind": type(err).__name__, "what to do": str(err)}, allow_retries=False) from None
+        raise dg.Failure(str(err), metadata={"kind": type(err).__name__}, allow_retries=False) from None

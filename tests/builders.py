@@ -18,7 +18,13 @@ from mm_platform.tape.layout import COLUMNS, LAST, Kind, Tape
 
 T0 = 1_700_000_000 * NS_PER_S
 SPEC = InstrumentSpec(
-    instrument="sim:BTC-USDT-PERP", tick_size="0.1", lot_size="0.001", contract="linear", maker_fee=0.0001, taker_fee=0.0004, funding_interval_s=28_800
+    instrument="sim:BTC-USDT-PERP",
+    tick_size="0.1",
+    lot_size="0.001",
+    contract="linear",
+    maker_fee=0.0001,
+    taker_fee=0.0004,
+    funding_interval_s=28_800,
 )
 FEED_NS = 5 * NS_PER_MS
 
@@ -31,7 +37,9 @@ class TapeBuilder:
         self.rows: list[tuple[float, ...]] = []
         self.now = T0
 
-    def row(self, kind: Kind, side: int, flags: int, price: int, lots: int, seq: int = -1, value: float = math.nan, aux: float = math.nan) -> TapeBuilder:
+    def row(
+        self, kind: Kind, side: int, flags: int, price: int, lots: int, seq: int = -1, value: float = math.nan, aux: float = math.nan
+    ) -> TapeBuilder:
         self.rows.append((self.now, self.now + self.feed_ns, kind, side, flags, price, lots, seq, value, aux))
         return self
 
@@ -57,7 +65,9 @@ class TapeBuilder:
 
     def tape(self, sha256: str = "test") -> Tape:
         columns = {
-            name: np.array([row[i] for row in self.rows]).astype(dtype) if dtype == np.float64 else np.array([int(row[i]) for row in self.rows], dtype=dtype)
+            name: np.array([row[i] for row in self.rows]).astype(dtype)
+            if dtype == np.float64
+            else np.array([int(row[i]) for row in self.rows], dtype=dtype)
             for i, (name, dtype) in enumerate(COLUMNS.items())
         }
         return Tape.from_columns(self.spec, columns, sha256=sha256)
@@ -102,9 +112,7 @@ def decision_params(
     """A maker near the touch with small size."""
     unit = order_lots * spec.lot_base
     return DecisionParams(
-        QuoteParams(
-            gamma, 0.2, 1 / 365, 1, 1.0, 1.0, k, k, unit, 0.0, position_lots * spec.lot_base, 1.0, 0.0, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0
-        ),
+        QuoteParams(gamma, 0.2, 1 / 365, 1, 1.0, 1.0, k, k, unit, 0.0, position_lots * spec.lot_base, 1.0, 0.0, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0),
         HedgeParams(threshold, 0.0, 1.0, spec.lot_base, 60.0, 0),
         risk or RiskParams(10 * order_lots, position_lots, math.inf, 0, 0, math.inf, math.inf, math.inf),
         OrderPolicy(order_lots, round(refresh_s * NS_PER_S), tolerance_ticks, NS_PER_S, orders_per_s, 50.0, 0, 50),

@@ -132,12 +132,16 @@ class Tape:
         early = np.flatnonzero(self.local_ts < self.exch_ts)
         if len(early):
             i = int(early[0])
-            raise DataError(f"tape of {self.spec.instrument}: row {i}: local_ts {self.local_ts[i]} lies before exch_ts {self.exch_ts[i]}; repair the clock first")
+            raise DataError(
+                f"tape of {self.spec.instrument}: row {i}: local_ts {self.local_ts[i]} lies before exch_ts {self.exch_ts[i]}; repair the clock first"
+            )
         priced = np.isin(self.kind, (Kind.DEPTH, Kind.SNAPSHOT, Kind.TRADE))
         wrong = np.flatnonzero(priced & ((self.price_ticks <= 0) | (self.qty_lots < 0)))
         if len(wrong):
             i = int(wrong[0])
-            raise DataError(f"tape of {self.spec.instrument}: row {i}: price {self.price_ticks[i]} ticks, quantity {self.qty_lots[i]} lots; expected > 0 and >= 0")
+            raise DataError(
+                f"tape of {self.spec.instrument}: row {i}: price {self.price_ticks[i]} ticks, quantity {self.qty_lots[i]} lots; expected > 0 and >= 0"
+            )
 
     def local_order(self) -> npt.NDArray[np.int64]:
         """Row numbers in the order a trader saw them (stable by `local_ts`)."""

@@ -41,7 +41,20 @@ def test_five_questions_of_the_readme_are_answered(demo) -> None:  # type: ignor
 
 
 def test_every_view_answers_and_those_the_loop_fills_have_rows(demo) -> None:  # type: ignore[no-untyped-def]
-    views = ["trades", "book_top", "signals", "data_quality", "fits", "sweep_points", "backtests", "fills", "funding_rates", "opportunities", "parameter_sets", "live_fills"]
+    views = [
+        "trades",
+        "book_top",
+        "signals",
+        "data_quality",
+        "fits",
+        "sweep_points",
+        "backtests",
+        "fills",
+        "funding_rates",
+        "opportunities",
+        "parameter_sets",
+        "live_fills",
+    ]
     empty = []
     for view in views:
         count = json.loads(run_mm(demo.home, "query", f"select count(*) as n from {view}", "--json").stdout)["rows"][0][0]
@@ -57,11 +70,15 @@ def test_analysts_open_the_catalog_read_only(demo) -> None:  # type: ignore[no-u
 
 
 def test_sweep_rows_sum_and_keep_their_clamps(demo) -> None:  # type: ignore[no-untyped-def]
-    sql = "select max(abs(total_pnl - (spread_pnl + hedge_pnl + inventory_pnl - fees + funding))), count(*), count(distinct point_id) from sweep_points"
+    sql = (
+        "select max(abs(total_pnl - (spread_pnl + hedge_pnl + inventory_pnl - fees + funding))), count(*), count(distinct point_id) from sweep_points"
+    )
     off, rows, points = json.loads(run_mm(demo.home, "query", sql, "--json").stdout)["rows"][0]
     assert off < 1e-9
     assert (rows, points) == (96, 96)
-    never = json.loads(run_mm(demo.home, "query", "select count(*) from sweep_points where hedge_threshold_units is null", "--json").stdout)["rows"][0][0]
+    never = json.loads(run_mm(demo.home, "query", "select count(*) from sweep_points where hedge_threshold_units is null", "--json").stdout)["rows"][
+        0
+    ][0]
     assert never == 16
 
 

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.slow
 
 def kill_at(home: Path, seconds: float, *arguments: str) -> bool:
     """Start `mm`, kill it with all its workers after some seconds; True when it was still running."""
-    process = subprocess.Popen([*MM, *arguments], cwd=home, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [*MM, *arguments], cwd=home, env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.005)

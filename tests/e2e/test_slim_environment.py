@@ -34,7 +34,9 @@ def test_research_packages_are_not_there(slim: Path) -> None:
 
 def test_the_runner_quotes_with_the_champion(slim: Path, demo) -> None:  # type: ignore[no-untyped-def]
     arguments = ["live", "--mode", "sim", "--duration-s", "300", "--json"]
-    done = subprocess.run([str(slim / "mm"), *arguments], cwd=demo.home, env=clean_environment(), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [str(slim / "mm"), *arguments], cwd=demo.home, env=clean_environment(), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["decisions"] >= 299
@@ -43,7 +45,9 @@ def test_the_runner_quotes_with_the_champion(slim: Path, demo) -> None:  # type:
 
 
 def test_a_research_verb_says_what_is_missing(slim: Path, demo) -> None:  # type: ignore[no-untyped-def]
-    done = subprocess.run([str(slim / "mm"), "query", "select 1"], cwd=demo.home, env=clean_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(slim / "mm"), "query", "select 1"], cwd=demo.home, env=clean_environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert "research" in done.stderr
     assert "Traceback" not in done.stderr

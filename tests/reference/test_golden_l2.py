@@ -90,7 +90,8 @@ def play(scenario: dict[str, Any], run: dict[str, Any]) -> list[tuple[Any, ...]]
     def collect(at: int) -> None:
         e = venue.executions
         out.extend(
-            (int(e.id[k]), int(e.side[k]), int(e.price_ticks[k]), int(e.lots[k]), int(e.leaves_lots[k]), bool(e.maker[k]), at) for k in range(int(e.n[0]))
+            (int(e.id[k]), int(e.side[k]), int(e.price_ticks[k]), int(e.lots[k]), int(e.leaves_lots[k]), bool(e.maker[k]), at)
+            for k in range(int(e.n[0]))
         )
 
     for at, what, _, item in sorted(timeline, key=lambda entry: entry[:3]):
@@ -130,7 +131,10 @@ def test_fills_equal_the_reference(shared: Path, name: str) -> None:
         ]
         got = [(i, side, price, leaves, maker, at) for i, side, price, _, leaves, maker, at in play(scenario, run)]
         # several own orders hit by one event come in random order in the reference
-        assert sorted(got, key=lambda f: (f[5], f[0])) == sorted(expected, key=lambda f: (f[5], f[0])), (name, run["queue_model"], run["entry_latency_ms"])
+        assert sorted(got, key=lambda f: (f[5], f[0])) == sorted(expected, key=lambda f: (f[5], f[0])), (
+            name,
+            run["queue_model"],
+            run["entry_latency_ms"],
+        )
         compared += 1
     assert compared >= 6
-

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from mm_platform.core.errors import ConfigError, DataError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec, Side, spec_at, venue_id
 
-SPEC = InstrumentSpec(instrument="binanceusdm:BTC-USDT-PERP", tick_size="0.1", lot_size="0.001", contract="linear", maker_fee=0.0002, taker_fee=0.0005)
+SPEC = InstrumentSpec(
+    instrument="binanceusdm:BTC-USDT-PERP", tick_size="0.1", lot_size="0.001", contract="linear", maker_fee=0.0002, taker_fee=0.0005
+)
 
 
 @pytest.mark.parametrize(

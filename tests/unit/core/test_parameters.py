@@ -59,7 +59,13 @@ def good(**changes: Value | None) -> ParameterSet:
         else:
             values[name] = value
     return ParameterSet(
-        instrument="sim:BTC-USDT-PERP", model="avellaneda_stoikov", valid_from_ns=2, fitted_through_ns=1, code_version="t", dataset_sha256="d", values=values
+        instrument="sim:BTC-USDT-PERP",
+        model="avellaneda_stoikov",
+        valid_from_ns=2,
+        fitted_through_ns=1,
+        code_version="t",
+        dataset_sha256="d",
+        values=values,
     )
 
 

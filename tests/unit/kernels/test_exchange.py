@@ -125,7 +125,8 @@ def test_cancel_says_what_was_left_or_that_it_was_gone() -> None:
 
 
 rows = st.lists(
-    st.tuples(st.sampled_from(["depth", "top", "trade", "order", "cancel"]), st.sampled_from([1, -1]), st.integers(95, 106), st.integers(0, 9)), max_size=80
+    st.tuples(st.sampled_from(["depth", "top", "trade", "order", "cancel"]), st.sampled_from([1, -1]), st.integers(95, 106), st.integers(0, 9)),
+    max_size=80,
 )
 
 
@@ -135,7 +136,9 @@ def test_twins_agree_and_nothing_fills_beyond_what_was_there(events: list[tuple[
     params = ExchangeParams(CONSERVATIVE, model, 1.0, 1, 1.0)
     logs = []
     for twin in (False, True):
-        on_depth, on_trade, arrive, cancel = (f.compiled if twin else f for f in (exchange_on_depth, exchange_on_trade, exchange_arrive, exchange_cancel))
+        on_depth, on_trade, arrive, cancel = (
+            f.compiled if twin else f for f in (exchange_on_depth, exchange_on_trade, exchange_arrive, exchange_cancel)
+        )
         book, orders, e = market()
         log: list[tuple[int, int, int, int, int]] = []
         placed: dict[int, int] = {}

@@ -26,7 +26,18 @@ from mm_platform.kernels.orders import (
     taker_in_flight,
     working_quote,
 )
-from mm_platform.kernels.risk import COOLDOWN, HALTED, POSITION_TIMEOUT, STOP_LOSS, TOXIC_ASK, TOXIC_BID, VOLATILITY, RiskDecision, RiskParams, risk_step
+from mm_platform.kernels.risk import (
+    COOLDOWN,
+    HALTED,
+    POSITION_TIMEOUT,
+    STOP_LOSS,
+    TOXIC_ASK,
+    TOXIC_BID,
+    VOLATILITY,
+    RiskDecision,
+    RiskParams,
+    risk_step,
+)
 
 LIMITS = RiskParams(10, 100, 0.01, 1000, 500, 3.0, 0.8, 50.0)
 

@@ -29,7 +29,7 @@ def test_a_simulated_day_comes_with_its_spot_market(tmp_path: Path) -> None:
 
 
 def test_captures_need_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="raw_dir is not set.*MM_RAW_DIR"):
+    with pytest.raises(DataError, match=r"raw_dir is not set.*MM_RAW_DIR"):
         ingest_days(settings(tmp_path, instrument=PERP), [date(2024, 7, 19)])
     with pytest.raises(DataError, match="nowhere"):
         ingest_days(settings(tmp_path, instrument=PERP, raw_dir="nowhere"), [date(2024, 7, 19)])
@@ -49,7 +49,7 @@ def test_real_days_are_read_once_and_given_in_the_order_asked(tmp_path: Path, sh
     found = ingest_days(made, days)
     assert [q.date for q in found] == days
     assert all((q.bad_lines, q.sequence_breaks, q.crossed_books, q.top_of_book_match_frac, q.verdict) == (0, 0, 0, 1.0, "ok") for q in found)
-    with pytest.raises(DataError, match="expected 2024-07-20, the source holds days .*2024-07-18, 2024-07-19"):
+    with pytest.raises(DataError, match=r"expected 2024-07-20, the source holds days .*2024-07-18, 2024-07-19"):
         ingest_days(made, [date(2024, 7, 20)])
 
 
