@@ -1,6 +1,8 @@
 """Funding: rates with APR, and what a scan over them finds."""
 
+import json
 import math
+from typing import Final
 
 import dagster as dg
 
@@ -14,6 +16,8 @@ from mm_platform.workflow.data import funding_history_files
 from mm_platform.workflow.funding import import_funding_history, scan_funding
 from mm_platform.workflow.funding_table import MEAN_WINDOWS_D
 
+_TRADES_SHOWN: Final = 20
+
 
 @dg.asset(group_name="funding", owners=["team:research"], kinds={"parquet"}, pool="funding", metadata=table_definition("funding_rates"))
 def funding__history(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult[None]:
@@ -24,7 +28,7 @@ def funding__history(context: dg.AssetExecutionContext, settings: SettingsResour
     with outcomes():
         loaded = settings.load()
         imported = import_funding_history(Lake.open(loaded.lake), funding_history_files(loaded), loaded.funding, logged(context))
-    header = ("file", "instrument", "rates", "file's clock, h before UTC", "known by", "missing", "longest gap, h")
+    header = ("file", "instrument", "rates", "file's clock, h ahead of UTC", "known by", "missing", "longest gap, h")
     rows = [(f.file, f.instrument, f.rows, f"{f.utc_offset_h:g}", f.clock, f.missing, f"{f.largest_gap_h:g}") for f in imported.files]
     return dg.MaterializeResult(metadata={"dagster/row_count": imported.rows, "files": markdown_table(header, rows)})
 
@@ -71,9 +75,10 @@ def funding__opportunities(context: dg.AssetExecutionContext, settings: Settings
             None if t.break_even_h is None else f"{t.break_even_h:.0f}",
             f"{t.net_apr:+.2%}",
             "yes" if t.accepted else "no",
-            t.reason,
+            # the lake keeps the numbers behind it too
+            json.loads(t.reason)["verdict"],
         )
-        for t in found.opportunities
+        for t in found.opportunities[:_TRADES_SHOWN]
     ]
     return dg.MaterializeResult(
         metadata={
@@ -81,8 +86,8 @@ def funding__opportunities(context: dg.AssetExecutionContext, settings: Settings
             "perpetuals": len(found.rates),
             "accepted": len(found.accepted),
             "rates": markdown_table(header, rates),
-            "trades": markdown_table(
-                ("kind", "long", "short", "APR before costs", "costs", "pays after, h", "net APR", "accepted", "why not"), trades
+            f"best {len(trades)} trades": markdown_table(
+                ("kind", "long", "short", "APR before costs", "costs", "pays after, h", "net APR", "accepted", "says"), trades
             ),
             **({"left out": "; ".join(found.left_out)} if found.left_out else {}),
             **({} if found.rates else {"note": "the lake has no settled rates: ingest perpetuals with funding, or put history files below raw_dir"}),

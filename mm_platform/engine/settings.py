@@ -161,6 +161,7 @@ def order_policy(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimits)
         burst=float(limits.max_orders_per_10s // 2),
         hedge_interval_ns=round(pset.number("hedge_interval_s") * NS_PER_S),
         slippage_ticks=max(1, round(limits.slippage_frac * price_ticks)),
+        min_lots=max(1, math.ceil(spec.min_notional / (spec.lot_base * pset.number("inventory_unit_price")) - 1e-9)),
     )
 
 
@@ -190,6 +191,10 @@ def decision_params(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimi
         orders=order_policy(pset, spec, limits),
         money=money_of(spec),
     )
+    if params.orders.order_lots < params.orders.min_lots:
+        raise ConfigError(
+            f"{spec.instrument}: order_size {pset.number('order_size')} base is less than the venue takes: at least {params.orders.min_lots} lots of {spec.lot_size}"
+        )
     if params.orders.order_lots < 1:
         raise ConfigError(f"{spec.instrument}: order_size {pset.number('order_size')} base is less than one lot of {spec.lot_size}")
     if params.risk.max_order_lots < 1 or params.risk.max_position_lots < 1:

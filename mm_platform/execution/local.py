@@ -40,8 +40,11 @@ class SharedArrays:
         return cls(folder, tuple(arrays), rest)
 
     def load(self) -> dict[str, npt.NDArray[Any]]:
-        """Map the arrays read-only."""
-        return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in self.names}
+        """Map the arrays; a write would stay private to the process.
+
+        Copy-on-write rather than read-only: to numba a read-only array is another type, and every worker would compile the replay anew.
+        """
+        return {name: np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in self.names}
 
 
 def _start_worker(build: Callable[[SharedArrays], Any], shared: SharedArrays) -> None:

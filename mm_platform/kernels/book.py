@@ -164,7 +164,12 @@ def book_lots(book: Book, side: int, price_ticks: int) -> int:
 
 @kernel
 def book_apply_top(book: Book, side: int, price_ticks: int, qty_lots: int) -> int:
-    """Fuse a venue's best-quote message: better levels of that side are gone, levels of the other side it crosses too. 0 or `FULL`."""
+    """Fuse a venue's best-quote message: better levels of that side are gone, levels of the other side it crosses too. 0 or `FULL`.
+
+    A price of 0 is how venues say that a side has no quote; it says nothing about the levels we know.
+    """
+    if price_ticks <= 0:
+        return 0
     if side > 0:
         while book.n[0] > 0 and book.bid_ticks[book.n[0] - 1] > price_ticks:
             book.n[0] -= 1

@@ -194,7 +194,7 @@ def send_taker(p: DecisionParams, view: MarketView, state: LocalState, actions: 
         room = p.risk.max_position_lots - side * state.ledger[POSITION] - open_lots(state.orders, side)
         lots = min(lots, min(p.risk.max_order_lots, room))
         # nothing is cancelled for an order that cannot go
-        if lots < 1 or state.f[TOKENS] < 1.0:
+        if lots < p.orders.min_lots or state.f[TOKENS] < 1.0:
             return 0
     cancel_quotes(state, actions, -side)
     limit = view.ask_ticks + p.orders.slippage_ticks if side > 0 else view.bid_ticks - p.orders.slippage_ticks
@@ -232,7 +232,7 @@ def side_step(
     if now_ns < (state.i[BACKOFF_BID] if side > 0 else state.i[BACKOFF_ASK]):
         return 0, 0
     lots = min(p.orders.order_lots, min(p.risk.max_order_lots, room))
-    if lots < 1:
+    if lots < p.orders.min_lots:
         return LIMIT_BID if side > 0 else LIMIT_ASK, 0
     if place(state, actions, side, wanted_ticks, lots, GTX, QUOTE) == 0:
         return BUDGET, 0

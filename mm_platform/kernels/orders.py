@@ -40,7 +40,7 @@ class OrderPolicy(NamedTuple):
     order_lots : size of a quote. refresh_ns : quotes are re-priced at most this often. tolerance_ticks : an order this close to the
     wanted price keeps its place in the queue. backoff_ns : wait on a side after a post-only reject. orders_per_s, burst : budget of new
     orders (cancels are free: they always go out). hedge_interval_ns : takers at most this often. slippage_ticks : how far beyond the
-    touch a taker may go.
+    touch a taker may go. min_lots : smallest order the venue takes; quotes and hedges below it are not sent.
     """
 
     order_lots: int
@@ -51,6 +51,7 @@ class OrderPolicy(NamedTuple):
     burst: float
     hedge_interval_ns: int
     slippage_ticks: int
+    min_lots: int = 1
 
 
 class LocalOrders(NamedTuple):

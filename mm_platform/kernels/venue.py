@@ -93,7 +93,8 @@ def venue_on_row(
             exchange_on_trade(params, venue.orders, venue.executions, side, price_ticks, lots)
     elif kind == TOP:
         # the reference engine ignores best-quote rows; an older one than the depth already applied says nothing new
-        if params.rule == CONSERVATIVE and (seq < 0 or seq > venue.i[DEPTH_SEQ]):
+        # a price of 0 is how venues say that a side has no quote
+        if params.rule == CONSERVATIVE and price_ticks > 0 and (seq < 0 or seq > venue.i[DEPTH_SEQ]):
             status = exchange_on_depth(params, venue.book, venue.orders, venue.executions, side, price_ticks, lots, 1)
     elif kind == CLEAR:
         book_clear(venue.book, side)

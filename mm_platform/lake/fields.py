@@ -361,7 +361,7 @@ SWEEP_POINTS = TableSchema(
         Field("clamp_max_spread_frac", _F64, "frac", "Share of quotes narrowed to the largest spread allowed."),
         Field("clamp_inventory_frac", _F64, "frac", "Share of quotes withheld on one side by the inventory limit."),
         Field("clamp_post_only_frac", _F64, "frac", "Share of quotes moved so as not to cross the book."),
-        Field("rounding_frac", _F64, "frac", "Share of quotes that rounding to ticks moved by half a tick or more."),
+        Field("rounding_frac", _F64, "frac", "Share of quotes that did not lie on the tick grid and were rounded away from the mid."),
         *_INVENTORY,
         Field("orders", _I64, "order", "Orders sent, quotes and takers."),
         Field("block_s", _F64, "s", "Length of the blocks of block_pnls_json."),

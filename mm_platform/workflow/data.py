@@ -10,6 +10,7 @@ from typing import Final
 from mm_platform.config import Settings
 from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec
+from mm_platform.lake.catalog import build_catalog
 from mm_platform.lake.store import Lake
 from mm_platform.tape.build import BuildSettings
 from mm_platform.workflow.ingest import IngestResult, IngestSettings, ingest, ingest_simulated, sources_by_instrument
@@ -39,13 +40,17 @@ def configured_specs(settings: Settings) -> dict[str, list[InstrumentSpec]]:
 
 
 def ingest_files(settings: Settings, files: Sequence[Path], progress: Progress = silent) -> IngestResult:
-    """Decode files of any instruments into the lake."""
-    return ingest(Lake.open(settings.lake), files, configured_specs(settings), ingest_settings(settings), progress)
+    """Decode files of any instruments into the lake, and see that analysts find its catalog."""
+    result = ingest(Lake.open(settings.lake), files, configured_specs(settings), ingest_settings(settings), progress)
+    build_catalog(settings.lake)
+    return result
 
 
 def ingest_simulated_days(settings: Settings, days: int, progress: Progress = silent) -> IngestResult:
-    """Write days of the simulated market, perp and spot, from the configured first day on."""
-    return ingest_simulated(Lake.open(settings.lake), days, settings.seed, settings.simulate.start, progress)
+    """Write days of the simulated market, perp and spot, from the configured first day on, and see that analysts find the catalog."""
+    result = ingest_simulated(Lake.open(settings.lake), days, settings.seed, settings.simulate.start, progress)
+    build_catalog(settings.lake)
+    return result
 
 
 def ingest_days(settings: Settings, days: Sequence[date], progress: Progress = silent) -> list[PartitionQuality]:
@@ -85,6 +90,7 @@ def ingest_days(settings: Settings, days: Sequence[date], progress: Progress = s
     if missing:
         have = f"days {', '.join(map(str, sorted(found)))}" if found else "no day of it"
         raise DataError(f"{instrument}: expected {', '.join(map(str, missing))}, the source holds {have}; pick one of those, or add the files")
+    build_catalog(settings.lake)
     return [found[day] for day in days]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mm_platform.config import Settings
-from mm_platform.lake.catalog import build_catalog
+from mm_platform.lake.catalog import CATALOG_FILE
 from mm_platform.workflow.data import ingest_simulated_days
 from mm_platform.workflow.fits import calibrate
 from mm_platform.workflow.judge import judge_chosen
@@ -98,5 +98,5 @@ def run_demo(settings: Settings, *, small: bool = False, progress: Progress = si
         live_pnl=live_pnl,
         report=judged.report,
         lake=settings.lake,
-        catalog=build_catalog(settings.lake),
+        catalog=settings.lake / CATALOG_FILE,
     )

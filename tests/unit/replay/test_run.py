@@ -182,3 +182,16 @@ def test_the_log_grows_when_it_must() -> None:
     result = run(build.tape(), order_lots=2, refresh_s=0.5, k=1e5, orders_per_s=100.0)
     assert len(result.fills) > 4096
     assert SPEC.lot_base == 0.001
+
+
+def test_nothing_smaller_than_the_venue_takes_is_sent() -> None:
+    """Near the position limit a remnant below the least order stays unsent, as it would be refused live."""
+    tape = random_tape(30_000, 4)
+    features = compute_features(tape, NS_PER_S)
+    params = decision_params(order_lots=10, position_lots=15)
+    least = params._replace(orders=params.orders._replace(min_lots=8))
+    result = replay(tape, features, [ScheduledParameters(int(features.grid_ts[0]), least)], SETTINGS)
+    sizes = result.fills.lots + result.fills.leaves_lots
+    first = {int(i): int(s) for i, s in reversed(list(zip(result.fills.order_id, sizes, strict=True)))}
+    assert len(first) > 20
+    assert min(first.values()) >= 8
