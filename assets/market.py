@@ -1,7 +1,7 @@
 """Market data: raw captures or the simulated market into the lake, and signals on the decision grid.
 
-A backfill over many days is one run: the files of an instrument are then read once. Its checks speak of all the days together, and one bad
-day stops the run; Dagster has one evaluation per check and run.
+A backfill over many days is one run: the files of an instrument are then read once. Dagster has one evaluation per check and run, so the checks
+are not partitioned: they speak of all the run's days together, name them, and one bad day stops the run.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,6 @@ Steps = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
             "quality",
             asset="market__tape",
             blocking=True,
-            partitions_def=INSTRUMENT_DAY,
             description="The day's quality row says 'ok': no sequence breaks or crossed books beyond the limits, rebuilt tops equal the venue's.",
         )
     ],
@@ -77,8 +76,17 @@ def market__tape(context: dg.AssetExecutionContext, settings: SettingsResource) 
     header = ("instrument", "day", "verdict", "rows", "sequence breaks", "crossed books", "bad lines", "reason")
     bad = [f"{instrument} {day}: {verdict} ({reason})" for instrument, day, verdict, *_, reason in seen if verdict != "ok"]
     yield dg.AssetCheckResult(
-        check_name="quality", passed=not bad, description="; ".join(bad) or "ok", metadata={"days": markdown_table(header, seen)}
+        check_name="quality",
+        passed=not bad,
+        description="; ".join(bad) or f"ok: {_days(context)}",
+        metadata={"days": markdown_table(header, seen), "suspect days": len(bad)},
     )
+
+
+def _days(context: dg.AssetExecutionContext) -> str:
+    """Which days a run is about, in few words."""
+    found = days_by_instrument(context.partition_keys)
+    return ", ".join(f"{instrument} {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else "") for instrument, days in found.items())
 
 
 @dg.asset(
@@ -94,7 +102,6 @@ def market__tape(context: dg.AssetExecutionContext, settings: SettingsResource) 
             "no_look_ahead",
             asset="market__signals",
             blocking=True,
-            partitions_def=INSTRUMENT_DAY,
             description="Computed again without anything known later than a cut, the decisions before it are the same byte for byte.",
         )
     ],
@@ -125,6 +132,6 @@ def market__signals(context: dg.AssetExecutionContext, settings: SettingsResourc
     yield dg.AssetCheckResult(
         check_name="no_look_ahead",
         passed=not different,
-        description="; ".join(different) or "equal",
+        description="; ".join(different) or f"equal: {_days(context)}",
         metadata={"days": markdown_table(("instrument", "day", "equal", "cut at", "decisions compared"), proofs)},
     )

@@ -24,7 +24,6 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from mm_platform.core.errors import CalibrationError
-from mm_platform.core.units import SECONDS_PER_YEAR
 
 Float64s = npt.NDArray[np.float64]
 
@@ -47,13 +46,6 @@ def sharpe(returns: Float64s) -> float:
         return math.nan
     deviation = float(np.std(returns, ddof=1))
     return float(np.mean(returns)) / deviation if deviation > 0.0 else math.nan
-
-
-def annual_sharpe(returns: Float64s, step_s: float) -> float:
-    """Sharpe ratio per square root of a year of 365 days, from returns `step_s` seconds apart."""
-    if not step_s > 0.0:
-        raise CalibrationError(f"annual Sharpe: step {step_s} s, expected > 0")
-    return sharpe(returns) * math.sqrt(SECONDS_PER_YEAR / step_s)
 
 
 def moments(returns: Float64s, n_effective: float | None = None) -> SharpeMoments:

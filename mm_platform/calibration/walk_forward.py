@@ -31,16 +31,6 @@ class Segment:
     judge_until_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """An earlier part [choose_from, choose_until) that chooses and a later one [judge_from, judge_until) that judges, an embargo apart."""
-
-    choose_from_ns: int
-    choose_until_ns: int
-    judge_from_ns: int
-    judge_until_ns: int
-
-
 def segments(start_ns: int, end_ns: int, judge_from_ns: int, refit_every_ns: int, train_window_ns: int, embargo_ns: int) -> tuple[Segment, ...]:
     """Cut [judge_from, end) at the runner's refit cadence, each piece with a training window that ends an embargo before it.
 
@@ -88,48 +78,11 @@ def segments(start_ns: int, end_ns: int, judge_from_ns: int, refit_every_ns: int
     return tuple(found)
 
 
-def split(start_ns: int, end_ns: int, choose_frac: float, embargo_ns: int, longest_memory_ns: int) -> Split:
-    """Divide [start, end) into a choosing and a judging part.
-
-    Parameters
-    ----------
-    choose_frac : float
-        Share of the time, less the embargo, that chooses.
-    embargo_ns : int
-        Left out between the parts.
-    longest_memory_ns : int
-        Longest time over which one decision still shows in results: the longest mark-out or the life of an inventory (`memory_ns`).
-
-    Raises
-    ------
-    ConfigError
-        The embargo is shorter than that memory, or the share lies outside (0, 1).
-    DataError
-        The period does not outlast the embargo.
-    """
-    if not 0.0 < choose_frac < 1.0:
-        raise ConfigError(f"share that chooses is {choose_frac}, expected inside (0, 1)")
-    if embargo_ns < longest_memory_ns:
-        raise ConfigError(
-            f"embargo of {embargo_ns / NS_PER_S:g} s is shorter than the {longest_memory_ns / NS_PER_S:g} s over which a decision still shows in results; lengthen it"
-        )
-    usable = end_ns - start_ns - embargo_ns
-    choose_until = start_ns + int(usable * choose_frac)
-    if usable < 2 or choose_until <= start_ns or choose_until + embargo_ns >= end_ns:
-        raise DataError(f"{(end_ns - start_ns) / NS_PER_S:g} s cannot be split around an embargo of {embargo_ns / NS_PER_S:g} s; record longer")
-    return Split(start_ns, choose_until, choose_until + embargo_ns, end_ns)
-
-
 def inventory_life_s(relaxation_s: float) -> float:
     """How long an inventory shows in results, s: three relaxation times 1/omega, after which 5 % of it is left."""
     if not relaxation_s >= 0.0:
         raise ConfigError(f"relaxation time {relaxation_s} s, expected >= 0")
     return 3.0 * relaxation_s
-
-
-def memory_ns(longest_markout_s: float, relaxation_s: float) -> int:
-    """Least embargo, ns: the longer of the longest mark-out and the life of an inventory."""
-    return round(max(longest_markout_s, inventory_life_s(relaxation_s)) * NS_PER_S)
 
 
 def purged_train_rows(n: int, test_first: int, test_last: int, label_horizon: int, embargo: int) -> Int64s:
@@ -143,12 +96,3 @@ def purged_train_rows(n: int, test_first: int, test_last: int, label_horizon: in
         )
     rows = np.arange(n)
     return rows[(rows + label_horizon < test_first) | (rows > test_last + label_horizon + embargo)]
-
-
-def assert_not_seen(fitted_through_ns: int, first_row_ns: int) -> None:
-    """Raise `DataError` when the first row to be judged lies at or before the last one a fit has seen."""
-    if fitted_through_ns >= first_row_ns:
-        raise DataError(
-            f"replay refuses to judge a row that a fit has seen: the fit looked through {iso_utc(fitted_through_ns)} ({fitted_through_ns} ns), the first row to judge "
-            f"is at {iso_utc(first_row_ns)} ({first_row_ns} ns); fit on earlier data or judge later data"
-        )

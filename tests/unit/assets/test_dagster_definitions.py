@@ -60,10 +60,14 @@ def test_each_asset_says_what_it_is(graph: dg.AssetGraph, name: str) -> None:
         assert all(c.description.startswith(f"[{f.unit}] ") for c, f in zip(schema.columns, table.fields, strict=True))
 
 
-def test_every_check_blocks_and_speaks_of_one_partition() -> None:
-    specs = [spec for asset in defs.assets for spec in asset.check_specs]  # type: ignore[union-attr]
-    assert {f"{s.asset_key.to_user_string()}:{s.name}" for s in specs} == CHECKS
-    assert all(spec.blocking and spec.partitions_def == INSTRUMENT_DAY for spec in specs)
+def test_every_check_blocks_and_those_of_models_speak_of_one_day() -> None:
+    specs = {f"{spec.asset_key.to_user_string()}:{spec.name}": spec for asset in defs.assets for spec in asset.check_specs}  # type: ignore[union-attr]
+    assert set(specs) == CHECKS
+    assert all(spec.blocking for spec in specs.values())
+    assert {name for name, spec in specs.items() if spec.partitions_def == INSTRUMENT_DAY} == {
+        "model__backtest:pnl_identity",
+        "model__candidate:gate",
+    }
 
 
 def test_market_data_is_backfilled_in_one_run_and_models_day_by_day(graph: dg.AssetGraph) -> None:

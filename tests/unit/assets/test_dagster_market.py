@@ -86,7 +86,15 @@ def test_a_suspect_day_blocks_what_comes_after(tmp_path: Path, monkeypatch: pyte
     assert world.built == []
     [evaluation] = result.get_asset_check_evaluations()
     assert evaluation.description == "sim:BTC-USDT-PERP 2026-01-05: suspect (3 crossed books)"
-    assert evaluation.partition == "2026-01-05|sim:BTC-USDT-PERP"
+
+
+def test_one_suspect_day_of_a_backfill_stops_the_run_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(bad=[DAYS[1]])
+    _, result = run(world, [partition_key(PERP, day) for day in DAYS], tmp_path, monkeypatch)
+    assert not result.success
+    assert world.built == []
+    [evaluation] = result.get_asset_check_evaluations()
+    assert evaluation.description == "sim:BTC-USDT-PERP 2026-01-06: suspect (3 crossed books)"
 
 
 def test_signals_that_see_the_future_fail_their_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +109,10 @@ def test_a_backfill_reads_once_and_reports_each_day(tmp_path: Path, monkeypatch:
     assert result.success
     assert world.ingested == [DAYS]
     assert world.built == DAYS
+    assert [e.description for e in result.get_asset_check_evaluations()] == [
+        "ok: sim:BTC-USDT-PERP 2026-01-05 to 2026-01-07",
+        "equal: sim:BTC-USDT-PERP 2026-01-05 to 2026-01-07",
+    ]
     for name, offset in (("market__tape", 0), ("market__signals", 100)):
         events = instance.fetch_materializations(dg.AssetKey(name), limit=10).records
         rows = {e.partition_key: e.asset_materialization.metadata["dagster/row_count"].value for e in events}  # type: ignore[union-attr]

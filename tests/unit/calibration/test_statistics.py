@@ -7,7 +7,6 @@ import pytest
 
 from mm_platform.calibration.statistics import (
     SharpeMoments,
-    annual_sharpe,
     deflated_sharpe,
     expected_max_normal,
     expected_max_sharpe,
@@ -25,7 +24,6 @@ def test_sharpe_per_observation_and_per_year() -> None:
     x = np.array([1.0, 2.0, 3.0])
     assert sharpe(x) == 2.0
     # hourly returns: 8,760 hours of 365 days
-    assert annual_sharpe(x, 3600.0) == pytest.approx(2.0 * math.sqrt(8760))
     assert math.isnan(sharpe(np.array([1.0])))
     assert math.isnan(sharpe(np.array([1.0, 1.0])))
 
