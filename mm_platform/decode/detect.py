@@ -9,17 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId
 from mm_platform.decode.binance_capture import capture_decoder
 from mm_platform.decode.binance_csv import binance_csv_decoder
-from mm_platform.decode.result import Decoder, Facts
+from mm_platform.decode.result import Decoder, Facts, UnknownFormat
 from mm_platform.decode.tardis_csv import tardis_csv_decoder
-
-
-class UnknownFormat(DataError):
-    """A source that no decoder here reads."""
-
 
 Resolve = Callable[[str, str], InstrumentId]
 

@@ -29,6 +29,10 @@ MAX_CLOCK_DIFFERENCE_NS: Final = 3_600 * NS_PER_S
 Facts = Callable[[InstrumentId, int], InstrumentSpec]
 
 
+class UnknownFormat(DataError):
+    """A source that no decoder here reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class BadLine:
     """A line that was not used: its number (1 = first) and why."""

@@ -19,7 +19,7 @@ from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId
 from mm_platform.decode.csv_fields import BAD_FLAG, OTHER_SYMBOL, CsvDecoder, Fields, changes, csv_head, per_message, report_rows
 from mm_platform.decode.decimal_text import NOT_POSITIVE, step_of
-from mm_platform.decode.result import PLACE_STEP, BadLines, Facts, TimeCheck, to_ns, unit_ns
+from mm_platform.decode.result import PLACE_STEP, BadLines, Facts, TimeCheck, UnknownFormat, to_ns, unit_ns
 from mm_platform.tape.depth_chain import DAMAGED
 from mm_platform.tape.layout import Kind
 from mm_platform.tape.messages import Messages, concat
@@ -183,7 +183,7 @@ def tardis_csv_decoder(head: bytes, resolve: Any, facts: Facts, source: int) -> 
     )
     found = next(((columns, decoder) for columns, decoder in layouts if all(name in names for name in columns)), None)
     if found is None:
-        raise DataError(f"Tardis CSV with columns {', '.join(names[4:12])}: expected incremental_book_L2, trades or derivative_ticker")
+        raise UnknownFormat(f"Tardis CSV with columns {', '.join(names[4:12])}: expected incremental_book_L2, trades or derivative_ticker")
     if row is None:
         raise DataError("Tardis CSV with a header and no rows; nothing to ingest")
     first = dict(zip(names, row, strict=False))

@@ -30,8 +30,8 @@ from mm_platform.core.book_state import BookState
 from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec
 from mm_platform.core.units import NS_PER_DAY, NS_PER_S, day_start_ns, iso_utc, utc_date
-from mm_platform.decode.detect import HEAD_BYTES, UnknownFormat, decoder_of
-from mm_platform.decode.result import PLACE_STEP, Decoded
+from mm_platform.decode.detect import HEAD_BYTES, decoder_of
+from mm_platform.decode.result import PLACE_STEP, Decoded, UnknownFormat
 from mm_platform.lake.columns import numpy_column
 from mm_platform.lake.instrument_facts import InstrumentFacts, load_facts
 from mm_platform.lake.store import Commit, Lake, Partition

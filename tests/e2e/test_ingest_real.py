@@ -14,7 +14,7 @@ from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.units import NS_PER_MS
 from mm_platform.lake.store import Lake, Partition
 from mm_platform.tape.layout import LAST, NOT_MARKET, REPAIRED, Kind
-from mm_platform.workflow.ingest import IngestResult, IngestSettings, ingest
+from mm_platform.workflow.ingest import IngestResult, IngestSettings, ingest, sources_by_instrument
 from mm_platform.workflow.partition_sink import PartitionQuality, stored_book, stored_quality
 from mm_platform.workflow.tapes import load_tape
 
@@ -302,3 +302,10 @@ def test_tardis_samples_in_us_and_ns(shared: Path, tmp_path: Path, name: str, in
 def test_formats_that_are_not_read_are_named(shared: Path, tmp_path: Path, path: str, what: str) -> None:
     with pytest.raises(DataError, match=what):
         ingest(Lake.open(tmp_path / "lake"), [shared / "data" / path], None)
+
+
+def test_a_whole_tree_is_sorted_by_instrument_and_foreign_files_are_left_out(shared: Path) -> None:
+    found = sources_by_instrument(sorted(p for p in (shared / "data").rglob("*") if p.is_file()))
+    names = {str(instrument) for instrument in found}
+    assert {"binanceusdm:BTC-USDT-PERP", "binanceusdm:ETH-USDT-PERP", "binance:NEXO-USDT", "binanceusdm:TRX-USDT-PERP"} <= names
+    assert not any("funding" in path.name or "snapshot_25" in path.name for paths in found.values() for path in paths)

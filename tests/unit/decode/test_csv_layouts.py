@@ -9,8 +9,8 @@ import pytest
 
 from mm_platform.core.errors import DataError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec
-from mm_platform.decode.detect import UnknownFormat, decoder_of
-from mm_platform.decode.result import Decoded
+from mm_platform.decode.detect import decoder_of
+from mm_platform.decode.result import Decoded, UnknownFormat
 from mm_platform.tape.depth_chain import DAMAGED
 from mm_platform.tape.layout import NOT_MARKET, Kind
 from mm_platform.tape.messages import Messages, concat
