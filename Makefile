@@ -32,8 +32,10 @@ format: $(STAMP)
 ui: $(STAMP)  ## Dagster on http://localhost:3000, MLflow on http://localhost:5000
 	$(BIN)/python -m mm_platform.workflow.ui
 
-bench: $(STAMP)  ## speed and memory as JSON
-	$(BIN)/python benchmarks/raw_to_tape.py
+CAPTURES ?= $(wildcard ../shared/data/binance_ws/usdm/*.gz)
+
+bench: $(STAMP)  ## speed and memory as JSON; make bench CAPTURES="..." for captures of your own
+	$(BIN)/python benchmarks/raw_to_tape.py $(CAPTURES)
 	$(BIN)/python benchmarks/demo_time.py
 
 clean:

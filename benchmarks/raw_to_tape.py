@@ -46,6 +46,16 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20
 
 
+def parse_only(paths: list[Path]) -> float:
+    """Baseline: CPU seconds in which the standard library unpacks and parses the same lines and does nothing with them."""
+    cpu = time.process_time()
+    for path in paths:
+        with gzip.open(path, "rb") as file:
+            for line in file:
+                json.loads(line.partition(b" ")[2])
+    return time.process_time() - cpu
+
+
 def speed(paths: list[Path], runs: int) -> dict[str, Any]:
     """Ingest all files into an empty lake, `runs` times after one that compiles; the best and all of them."""
     pin()
@@ -58,6 +68,7 @@ def speed(paths: list[Path], runs: int) -> dict[str, Any]:
             quality = ingest(lake, paths, None).partitions
             if run:
                 timed.append((time.process_time() - cpu, time.perf_counter() - wall))
+    baseline = parse_only(paths)
     lines = sum(p.lines for p in quality)
     cpu_s, wall_s = min(timed)
     compared = sum(p.top_of_book_compared for p in quality)
@@ -67,6 +78,8 @@ def speed(paths: list[Path], runs: int) -> dict[str, Any]:
         "tape_rows": sum(p.rows for p in quality),
         "lines_per_cpu_s": round(lines / cpu_s),
         "lines_per_wall_s": round(lines / wall_s),
+        "stdlib_parse_only_cpu_s": round(baseline, 3),
+        "cpu_over_stdlib_parse_only": round(cpu_s / baseline, 2),
         "cpu_s": [round(c, 3) for c, _ in timed],
         "wall_s": [round(w, 3) for _, w in timed],
         "bad_lines": sum(p.bad_lines for p in quality),

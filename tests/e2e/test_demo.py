@@ -100,7 +100,7 @@ def test_verbs_refuse_with_two_and_say_what_to_do(demo) -> None:  # type: ignore
         (("backtest", "--risk-aversion", "-1"), "positive"),
         (("live", "--mode", "live"), "sim"),
         (("promote", "--reason", "x", "--version", "99"), "99"),
-        (("live", "--instrument", "sim:BTC-USDT"), "champion"),
+        (("live", "--instrument", "sim:BTC-USDT"), "mm publish"),
         (("live", "--instrument", "binanceusdm:BTC-USDT-PERP"), "not in the simulated market"),
     ):
         done = run_mm(demo.home, *arguments, check=False)
