@@ -35,7 +35,8 @@ ui: $(STAMP)  ## Dagster on http://localhost:3000, MLflow on http://localhost:50
 CAPTURES ?= $(wildcard ../shared/data/binance_ws/usdm/*.gz)
 
 bench: $(STAMP)  ## speed and memory as JSON; make bench CAPTURES="..." for captures of your own
-	$(BIN)/python benchmarks/raw_to_tape.py $(CAPTURES)
+	$(if $(CAPTURES),$(BIN)/python benchmarks/raw_to_tape.py $(CAPTURES),@echo 'no captures: raw_to_tape skipped' >&2)
+	$(BIN)/python benchmarks/raw_to_tape.py --day-rows 20000000
 	$(BIN)/python benchmarks/demo_time.py
 
 clean:

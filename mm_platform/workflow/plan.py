@@ -44,7 +44,7 @@ def make_plan(settings: Settings, start_ns: int, end_ns: int) -> Plan:
     """
     span = end_ns - start_ns
     c = settings.calibration
-    train = min(round(c.train_window_s * NS_PER_S), span // 2)
+    train = min(round(c.train_window_s * NS_PER_S), span // 3)
     refit = min(round(c.refit_every_s * NS_PER_S), max(train, _SHORTEST_NS))
     embargo = min(round(c.embargo_s * NS_PER_S), span // 50)
     choose_from = start_ns + train + embargo

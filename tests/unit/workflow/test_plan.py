@@ -37,7 +37,7 @@ def test_days_are_refitted_daily() -> None:
 
 def test_eight_minutes_are_divided_by_the_same_rule() -> None:
     plan = make_plan(Settings(), T0, T0 + 480 * NS_PER_S)
-    assert plan.train_window_ns == 240 * NS_PER_S
+    assert plan.train_window_ns == 160 * NS_PER_S
     assert len(plan.judging) >= 1
 
 
