@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="mm",
-    help="Market making: market data in, calibrated parameters out, a runner quoting with them.",
+    help="Market making: market data in, calibrated parameters out, a runner quoting with them.\n\n"
+    "The loop: ingest, calibrate, sweep, publish, promote, live; demo does all of it on a simulated market. "
+    "Settings: flag, MM_* environment, mm.toml, default. Exit codes: 0 done, 1 failed or refused by the gate, 2 wrong input.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -40,13 +42,16 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON o
 InstrumentOption = Annotated[
     str | None, typer.Option("--instrument", "-i", help="Instrument id, e.g. binanceusdm:BTC-USDT-PERP. Default: from the settings.")
 ]
+# understood before the verb and after it; what stands after it wins
+LakeOption = Annotated[Path | None, typer.Option("--lake", help="Folder of the lake. Default: from the settings.")]
+RegistryOption = Annotated[str | None, typer.Option("--registry", help="MLflow: sqlite:///path/to/mlflow.db or http://host:port.")]
 
 _WRONG_INPUT = (ConfigError, DataError, RegistryError)
 
 
 @dataclasses.dataclass(slots=True)
 class Context:
-    """What the options before the verb said."""
+    """What the options before the verb said; a verb's own options go over them."""
 
     config: Path | None
     lake: Path | None
@@ -55,11 +60,8 @@ class Context:
     def settings(self, **overrides: object) -> Settings:
         from mm_platform.config import load_settings
 
-        given: dict[str, object] = {name: value for name, value in overrides.items() if value is not None}
-        if self.lake is not None:
-            given["lake"] = self.lake
-        if self.registry is not None:
-            given["registry_uri"] = self.registry
+        before = {"lake": self.lake, "registry_uri": self.registry}
+        given = {name: value for name, value in [*before.items(), *overrides.items()] if value is not None}
         return load_settings(self.config, given)
 
 
@@ -67,10 +69,9 @@ class Context:
 def main_options(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option(help="Settings file; default mm.toml in this folder if it is there.")] = None,
-    lake: Annotated[Path | None, typer.Option(help="Folder of the lake.")] = None,
-    registry: Annotated[str | None, typer.Option(help="MLflow: sqlite:///path/to/mlflow.db or http://host:port.")] = None,
+    lake: LakeOption = None,
+    registry: RegistryOption = None,
 ) -> None:
-    """Options that every verb understands. Precedence: flag, MM_* environment, mm.toml, default."""
     ctx.obj = Context(config, lake, registry)
 
 
@@ -143,15 +144,20 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 @app.command()
 def demo(
     ctx: typer.Context,
-    small: Annotated[bool, typer.Option("--small", help="A few hours instead of days: seconds; the gate will say insufficient evidence.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Seed of the simulated market.")] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="One day: seconds. Too little for the gate, so nothing is promoted or run, and the exit code is 1.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of the simulated market. Default: from the settings (7).")] = None,
+    lake: LakeOption = None,
+    registry: RegistryOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """The whole loop on the simulated market: ingest, signals, fits, sweep, gate, publish, promote, a runner quoting."""
-    with answering(as_json), progress_bar(as_json) as progress:
+    with answering(as_json):
         from mm_platform.workflow.demo import run_demo
 
-        result = run_demo(ctx.obj.settings(seed=seed), small=small, progress=progress)
+        with progress_bar(as_json) as progress:
+            result = run_demo(ctx.obj.settings(seed=seed, lake=lake, registry_uri=registry), small=small, progress=progress)
         emit(result, as_json, result.text())
         if result.alias is None:
             raise typer.Exit(1)
@@ -160,13 +166,15 @@ def demo(
 @app.command()
 def ingest(
     ctx: typer.Context,
-    files: Annotated[list[Path] | None, typer.Argument(help="Raw captures or CSV files, plain or gz.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Raw Binance captures, Tardis CSV or Binance day files as CSV, plain or gz; told by content.")
+    ] = None,
     simulate: Annotated[int | None, typer.Option("--simulate", min=1, help="Write this many days of the simulated market instead of files.")] = None,
-    lake: Annotated[Path | None, typer.Option(help="Folder of the lake.")] = None,
+    lake: LakeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Decode market data into the lake: tape, trades, book tops, quality."""
-    with answering(as_json), progress_bar(as_json) as progress:
+    with answering(as_json):
         from mm_platform.workflow.data import ingest_files, ingest_simulated_days
 
         settings = ctx.obj.settings(lake=lake)
@@ -174,17 +182,19 @@ def ingest(
             raise ConfigError("nothing to ingest: give files, or --simulate DAYS")
         if simulate is not None and files:
             raise ConfigError("give files or --simulate, not both")
-        result = ingest_simulated_days(settings, simulate, progress) if simulate is not None else ingest_files(settings, files or [], progress)
+        with progress_bar(as_json) as progress:
+            result = ingest_simulated_days(settings, simulate, progress) if simulate is not None else ingest_files(settings, files or [], progress)
         emit(result, as_json, result.text())
 
 
 @app.command()
-def calibrate(ctx: typer.Context, instrument: InstrumentOption = None, as_json: JsonFlag = False) -> None:
+def calibrate(ctx: typer.Context, instrument: InstrumentOption = None, lake: LakeOption = None, as_json: JsonFlag = False) -> None:
     """Signals on the decision grid, then fits of sigma, A and k with standard errors."""
-    with answering(as_json), progress_bar(as_json) as progress:
+    with answering(as_json):
         from mm_platform.workflow.fits import calibrate as run
 
-        result = run(ctx.obj.settings(instrument=instrument), progress=progress)
+        with progress_bar(as_json) as progress:
+            result = run(ctx.obj.settings(instrument=instrument, lake=lake), progress=progress)
         emit(result, as_json, result.text())
 
 
@@ -193,16 +203,18 @@ def sweep(
     ctx: typer.Context,
     instrument: InstrumentOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    lake: LakeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Sweep risk aversion x hedge threshold, choose on the earlier part, judge on the later part, pass the gate."""
-    with answering(as_json), progress_bar(as_json) as progress:
+    with answering(as_json):
         from mm_platform.workflow.judge import judge_chosen
         from mm_platform.workflow.sweep import choose
 
-        settings = ctx.obj.settings(instrument=instrument)
-        swept = choose(settings, workers=workers, progress=progress)
-        judged = judge_chosen(settings, swept.through, progress=progress)
+        settings = ctx.obj.settings(instrument=instrument, lake=lake)
+        with progress_bar(as_json) as progress:
+            swept = choose(settings, workers=workers, progress=progress)
+            judged = judge_chosen(settings, swept.through, progress=progress)
         answer = {"sweep_id": swept.sweep_id, "points": swept.points, "computed": swept.computed, "chosen": swept.chosen.why, "judged": judged}
         emit(answer, as_json, f"{swept.points} points ({swept.computed} replays); {swept.chosen.why}\n{judged.text()}")
 
@@ -213,23 +225,31 @@ def backtest(
     instrument: InstrumentOption = None,
     risk_aversion: Annotated[float | None, typer.Option(help="Risk aversion; default: the last chosen, else 0.1.")] = None,
     hedge_threshold: Annotated[float | None, typer.Option(help="Hedge threshold in inventory units; default: the last chosen, else never.")] = None,
+    lake: LakeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Replay one point over the judged stretch and write a report with pictures."""
-    with answering(as_json), progress_bar(as_json) as progress:
+    with answering(as_json):
         from mm_platform.workflow.backtest import run_backtest
 
-        result = run_backtest(ctx.obj.settings(instrument=instrument), risk_aversion, hedge_threshold, progress=progress)
+        with progress_bar(as_json) as progress:
+            result = run_backtest(ctx.obj.settings(instrument=instrument, lake=lake), risk_aversion, hedge_threshold, progress=progress)
         emit(result, as_json, result.text())
 
 
 @app.command()
-def publish(ctx: typer.Context, instrument: InstrumentOption = None, as_json: JsonFlag = False) -> None:
+def publish(
+    ctx: typer.Context,
+    instrument: InstrumentOption = None,
+    lake: LakeOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Register the last sweep's parameter set in MLflow; the gate decides whether it becomes challenger."""
     with answering(as_json):
         from mm_platform.workflow.publish import publish_last_sweep
 
-        result = publish_last_sweep(ctx.obj.settings(instrument=instrument))
+        result = publish_last_sweep(ctx.obj.settings(instrument=instrument, lake=lake, registry_uri=registry))
         emit(result, as_json, result.text())
         if result.alias is None:
             raise typer.Exit(1)
@@ -242,13 +262,15 @@ def promote(
     instrument: InstrumentOption = None,
     version: Annotated[str | None, typer.Option(help="Version to promote; default: the challenger.")] = None,
     approver: Annotated[str | None, typer.Option(help="Who; default: the user name.")] = None,
+    lake: LakeOption = None,
+    registry: RegistryOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Sign a version that passed the gate and make it champion."""
     with answering(as_json):
         from mm_platform.workflow.publish import promote_version
 
-        result = promote_version(ctx.obj.settings(instrument=instrument), version, approver, reason)
+        result = promote_version(ctx.obj.settings(instrument=instrument, lake=lake, registry_uri=registry), version, approver, reason)
         emit(result, as_json, result.text())
         if result.alias is None:
             raise typer.Exit(1)
@@ -261,29 +283,35 @@ def live(
     instrument: InstrumentOption = None,
     duration_s: Annotated[float, typer.Option(min=1.0, help="Seconds of market time to run.")] = 1800.0,
     source: Annotated[str, typer.Option(help="simulated (an unseen day) or tape (the lake's last hours).")] = "simulated",
-    clock: Annotated[str, typer.Option(help="fast (jump from event to event) or real.")] = "fast",
+    clock: Annotated[str, typer.Option(help="fast (jump from event to event) or real (wall speed; Ctrl-C stops cleanly).")] = "fast",
+    lake: LakeOption = None,
+    registry: RegistryOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the champion: quote, hedge, journal every decision and fill."""
     with answering(as_json):
         from mm_platform.workflow.live import run_live
 
-        result = run_live(ctx.obj.settings(instrument=instrument), mode=mode, source=source, duration_s=duration_s, clock=clock)
+        settings = ctx.obj.settings(instrument=instrument, lake=lake, registry_uri=registry)
+        result = run_live(settings, mode=mode, source=source, duration_s=duration_s, clock=clock)
         emit(result, as_json, result.text())
 
 
 @app.command()
 def query(
     ctx: typer.Context,
-    sql: Annotated[str, typer.Argument(help="One SELECT over the lake's views.")],
+    sql: Annotated[str, typer.Argument(help="One statement that reads, in quotes.")],
+    lake: LakeOption = None,
     as_json: JsonFlag = False,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values instead of a table.")] = False,
 ) -> None:
-    """Ask the lake in SQL (DuckDB)."""
+    """Ask the lake in SQL (DuckDB): `show tables`, `describe fits`, `select ...`. Columns and units: docs/tables.md."""
     with answering(as_json):
         from mm_platform.lake.catalog import query as run
 
-        result = run(ctx.obj.settings().lake, sql)
+        if csv and as_json:
+            raise ConfigError("give --json or --csv, not both")
+        result = run(ctx.obj.settings(lake=lake).lake, sql)
         if csv:
             import csv as csv_module
 
@@ -296,20 +324,39 @@ def query(
 
 
 @app.command()
-def doctor(ctx: typer.Context, as_json: JsonFlag = False) -> None:
-    """Look at the installation: packages, lake, registry, keys, disk; say what is wrong and what to do."""
+def doctor(
+    ctx: typer.Context,
+    instrument: InstrumentOption = None,
+    lake: LakeOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Look at the installation: packages, settings, lake, registry, keys, disk; say what is wrong and what to do."""
     with answering(as_json):
         from mm_platform.workflow.doctor import examine
 
-        result = examine(ctx.obj.settings())
+        result = examine(ctx.obj.settings(instrument=instrument, lake=lake, registry_uri=registry), ctx.obj.config)
         emit(result, as_json, result.text())
         if not result.healthy:
             raise typer.Exit(1)
 
 
+# typer shows the root of its argument errors only as the base of this one
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
-    """Entry point of the `mm` script."""
-    app()
+    """Entry point of the `mm` script. With --json wrong arguments are answered with an object as well."""
+    if "--json" not in sys.argv[1:]:
+        app()
+        return
+    try:
+        code = app(standalone_mode=False)
+    except _UsageError as err:
+        message = " ".join(str(getattr(err, "format_message", err.__str__)()).split())
+        typer.echo(json.dumps({"error": {"kind": "UsageError", "message": f"{message.rstrip('.')}; see mm --help, or mm VERB --help"}}))
+        sys.exit(2)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

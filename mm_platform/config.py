@@ -437,7 +437,7 @@ def load_settings(
     """
     environ = os.environ if environ is None else environ
     cwd = (cwd or Path.cwd()).absolute()
-    file = _config_file(config_path, environ, cwd)
+    file = settings_file(config_path, environ, cwd)
     base = file.parent if file is not None else cwd
     # dotted key -> (value, where it came from), later ones win
     layers: dict[str, tuple[object, str]] = {}
@@ -503,7 +503,8 @@ def load_venue_keys(settings: Settings, venue: str, *, environ: Mapping[str, str
         raise ConfigError(f"keys for {vid} from {origin}: {wrong}; expected api_key, api_secret and optionally api_passphrase, as text") from None
 
 
-def _config_file(config_path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+def settings_file(config_path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The file `load_settings` reads with the same arguments; None: there is none. `ConfigError` when one is named and not there."""
     named = config_path if config_path is not None else Path(environ[_CONFIG_VARIABLE]) if environ.get(_CONFIG_VARIABLE) else None
     if named is None:
         found = cwd / CONFIG_FILE

@@ -42,7 +42,7 @@ class Backtested:
         return (
             f"{self.instrument}: risk aversion {self.risk_aversion:g}, {threshold}\n"
             f"P&L {self.total_pnl:+,.2f} quote = {parts}\n"
-            f"Sharpe {self.sharpe_ratio:.2f}, drawdown {self.max_drawdown_frac:.2%}, {self.maker_fills} maker and {self.taker_fills} taker fills\n"
+            f"annualised Sharpe {self.sharpe_ratio:.1f}, drawdown {self.max_drawdown_frac:.2%}, {self.maker_fills} maker and {self.taker_fills} taker fills\n"
             f"mark-outs of maker fills, bps: {marks}\nreport: {self.report}"
         )
 

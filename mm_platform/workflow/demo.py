@@ -54,15 +54,19 @@ class DemoResult:
         ]
         for p in self.parameters:
             if p.name in shown:
-                value = "never" if p.value is None else f"{p.value:.5g}" if isinstance(p.value, float) else str(p.value)
+                value = f"{p.value:.5g}" if isinstance(p.value, float) else str(p.value)
                 error = f" ± {p.stderr:.2g}" if p.stderr is not None else ""
-                lines.append(f"  {p.name:15s} {value}{error} [{p.unit}] ({p.source})")
+                lines.append(f"  {p.name:15s} {'never' if p.value is None else f'{value}{error} [{p.unit}]'} ({p.source})")
         lines.append(f"gate          {self.verdict.replace('_', ' ')}")
         lines += [f"  {line}" for line in self.failing]
         lines.append(f"model         version {self.model_version or 'none'}, alias {self.alias or 'none: the gate held it back'}")
         if self.live_pnl is not None:
             lines.append(f"runner        {self.live_fills} fills on {LIVE_S / 60:.0f} minutes it had not seen, {self.live_pnl:+,.2f} quote")
         lines += [f"report        {self.report}", f"lake          {self.lake} (catalog for DuckDB: {self.catalog})"]
+        if self.alias is None and self.verdict == "insufficient_evidence":
+            lines.append(
+                f"next          more days: {self.days} did not carry enough evidence; mm demo without --small makes what the settings say (simulate.days)"
+            )
         return "\n".join(lines)
 
 

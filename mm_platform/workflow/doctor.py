@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from mm_platform.config import Settings
+from mm_platform.config import Section, Settings, settings_file
 from mm_platform.core.errors import ConfigError, ConnectivityError, RegistryError
 from mm_platform.core.instrument import InstrumentId
 
@@ -41,9 +44,18 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def examine(settings: Settings) -> Diagnosis:
-    """Look at everything once."""
-    findings = [_python(), *_packages(), _lake(settings), _disk(settings), _registry(settings), _keys(settings), _dagster(settings)]
+def examine(settings: Settings, config_path: Path | None = None) -> Diagnosis:
+    """Look at everything once. `config_path`: the settings file that was named, None for the one that is found."""
+    findings = [
+        _python(),
+        *_packages(),
+        _settings(settings, config_path),
+        _lake(settings),
+        _disk(settings),
+        _registry(settings),
+        _keys(settings),
+        _dagster(settings),
+    ]
     return Diagnosis(tuple(findings), all(f.state != "wrong" for f in findings))
 
 
@@ -78,6 +90,32 @@ def _packages() -> list[Finding]:
     return findings
 
 
+def _settings(settings: Settings, config_path: Path | None) -> Finding:
+    """Which file was read, and every value that is not the default."""
+    file = settings_file(config_path, os.environ, Path.cwd())
+    given = [
+        f"{where}{name} = {getattr(section, name)!r}"
+        for where, section in _sections(settings)
+        for name, info in type(section).model_fields.items()
+        # where things lie is said by the findings about them
+        if not isinstance(getattr(section, name), Section | Path) and name not in ("registry_uri", "instruments")
+        if getattr(section, name) != info.default
+    ]
+    if settings.instruments:
+        given.append(f"instruments: facts of {', '.join(sorted({s.instrument for s in settings.instruments}))}")
+    read = f"from {file}" if file is not None else f"no mm.toml in {Path.cwd()}"
+    return Finding("settings", "ok", f"{read}; {'; '.join(given) or 'all defaults'}")
+
+
+def _sections(settings: Settings) -> Iterator[tuple[str, Section]]:
+    """The settings and every table in them, each with the start of its keys."""
+    yield "", settings
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Section):
+            yield f"{name}.", value
+
+
 def _lake(settings: Settings) -> Finding:
     root = settings.lake
     if not root.exists():
@@ -107,7 +145,7 @@ def _registry(settings: Settings) -> Finding:
     try:
         published = open_source(settings.registry_uri).fetch(model, "champion")
     except RegistryError as err:
-        return Finding("registry", "note", str(err), "mm publish, then mm promote")
+        return Finding("registry", "note", str(err), "mm demo, or mm sweep, mm publish and mm promote")
     except (ConnectivityError, ConfigError) as err:
         server = settings.registry_uri.startswith("http")
         return Finding(
@@ -129,8 +167,6 @@ def _keys(settings: Settings) -> Finding:
 
 
 def _dagster(settings: Settings) -> Finding:
-    from pathlib import Path
-
     there = Path("dagster.yaml").exists() and Path("workspace.yaml").exists()
     return Finding(
         "dagster",

@@ -46,8 +46,9 @@ def days_through(lake: Lake, instrument: InstrumentId, through: date | None, mos
     complete = sorted(p.date for p in lake.complete_partitions(instrument))
     known = [d for d in complete if through is None or d <= through]
     if not known or (through is not None and known[-1] != through):
-        have = f"complete days: {complete[0]} to {complete[-1]}" if complete else "the lake has no complete day of it"
-        raise DataError(f"{instrument}: no complete day {through or ''} in the lake ({have}); run mm ingest first")
+        wanted = f"day {through} is not complete" if through is not None else "no complete day"
+        have = f"complete days: {complete[0]} to {complete[-1]}" if complete else "complete days: none"
+        raise DataError(f"{instrument}: {wanted} in the lake {lake.root} ({have}); run mm ingest first, or name another lake with --lake")
     row = [known[-1]]
     for day in reversed(known[:-1]):
         if (row[-1] - day).days != 1 or len(row) >= most:

@@ -58,8 +58,9 @@ class Judged:
 
     def text(self) -> str:
         parts = ", ".join(f"{name} {value:+,.2f}" for name, value in self.attribution)
+        profit = f"P&L {self.total_pnl:+,.2f} quote = {parts}" if self.equity is not None else "nothing was replayed, so there is no P&L"
         lines = [
-            f"{self.instrument} judged through {self.through}: P&L {self.total_pnl:+,.2f} quote = {parts}",
+            f"{self.instrument} judged through {self.through}: {profit}",
             f"gate: {self.verdict.replace('_', ' ')}",
         ]
         if self.verdict == "insufficient_evidence":

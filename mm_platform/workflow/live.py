@@ -316,18 +316,22 @@ def depth_book(tape: Tape, rows: int) -> BookState:
 
 
 def stderr_log(*, verbose: bool) -> Log:
-    """Structured lines on stderr; `verbose` adds every fill."""
+    """Structured lines on stderr, wall time in UTC: text for a person at a terminal, else one JSON object each. `verbose` adds every fill."""
     import logging
 
     import structlog
 
-    log: Log = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
-        processors=[
-            structlog.processors.add_log_level,
+    form: tuple[Any, ...]
+    if sys.stderr.isatty():
+        form = (structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=True), structlog.dev.ConsoleRenderer(pad_event_to=12, sort_keys=False))
+    else:
+        form = (
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(serializer=lambda event, **_: msgspec.json.encode(event).decode()),
-        ],
+        )
+    log: Log = structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        processors=[structlog.processors.add_log_level, *form],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
     )
     return log

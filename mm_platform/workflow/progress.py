@@ -25,7 +25,14 @@ class RichProgress:
         from rich.progress import Progress as Bar
 
         self._bar: Any = Bar(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True)
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            # stdout belongs to the verb's answer; stderr stays redirected, so that log lines go above the bars
+            redirect_stdout=False,
         )
         self._tasks: dict[str, Any] = {}
 

@@ -42,12 +42,13 @@ class Published:
     failing: tuple[str, ...]
 
     def text(self) -> str:
+        verdict = self.verdict.replace("_", " ")
         if self.alias is not None:
-            return f"{self.instrument}: version {self.version} registered, gate {self.verdict}, alias {self.alias}"
+            return f"{self.instrument}: version {self.version} registered, gate {verdict}, alias {self.alias}; mm promote makes it champion"
         held = "\n".join(f"  {line}" for line in self.failing)
         if self.version is None:
-            return f"{self.instrument}: nothing registered, the fits gave no parameter set; gate {self.verdict}\n{held}"
-        return f"{self.instrument}: version {self.version} registered, gate {self.verdict}: no alias\n{held}"
+            return f"{self.instrument}: nothing registered, the fits gave no parameter set; gate {verdict}\n{held}"
+        return f"{self.instrument}: version {self.version} registered, gate {verdict}: no alias\n{held}"
 
 
 @dataclass(frozen=True, slots=True)
