@@ -107,18 +107,23 @@ def answering(as_json: bool) -> Iterator[None]:
     try:
         yield
     except MMError as err:
-        code = 2 if isinstance(err, _WRONG_INPUT) else 1
-        if as_json:
-            typer.echo(json.dumps({"error": {"kind": type(err).__name__, "message": str(err)}}))
-        else:
-            typer.echo(f"mm: {err}", err=True)
-        raise typer.Exit(code) from None
+        raise refused(as_json, type(err).__name__, str(err), 2 if isinstance(err, _WRONG_INPUT) else 1) from None
     except KeyboardInterrupt:
-        typer.echo("mm: stopped", err=True)
-        raise typer.Exit(1) from None
+        raise refused(as_json, "Interrupted", "stopped", 1) from None
     except ModuleNotFoundError as err:
-        typer.echo(f"mm: {err.name} is not installed; this verb needs the research extra: pip install 'mm-platform[research]'", err=True)
-        raise typer.Exit(2) from None
+        if err.name is None or err.name.partition(".")[0] == "mm_platform":
+            raise
+        message = f"{err.name} is not installed; this verb needs the research extra: pip install -c constraints.txt -e '.[research]'"
+        raise refused(as_json, "ConfigError", message, 2) from None
+
+
+def refused(as_json: bool, kind: str, message: str, code: int) -> typer.Exit:
+    """Say why it did not work, in the form that was asked for; gives the exit to raise."""
+    if as_json:
+        typer.echo(json.dumps({"error": {"kind": kind, "message": message}}))
+    else:
+        typer.echo(f"mm: {message}", err=True)
+    return typer.Exit(code)
 
 
 @contextmanager

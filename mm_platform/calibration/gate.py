@@ -169,6 +169,11 @@ class GateReport:
 # Integrity checks
 
 
+def _shown(value: float, form: str) -> str:
+    """A number in its words, or that there was nothing to compute it from."""
+    return form.format(value) if math.isfinite(value) else "not computed"
+
+
 def _integrity(name: str, good: bool, seen: str, needed: str, message: str) -> Check:
     return Check(name, "pass" if good else "fail", seen, needed, message)
 
@@ -429,14 +434,14 @@ def decide(evidence: GateEvidence, rng: np.random.Generator, settings: GateSetti
         _check_drawdown(e, s),
         _check_blocks(e, proof),
         proof.provable(
-            "mean_pnl", low > 0.0, power.mean, f"{low:.4g} quote per block", f"> 0 at {s.confidence:.0%}", "lower bound of mean block P&L by block bootstrap"
+            "mean_pnl", low > 0.0, power.mean, _shown(low, "{:.4g} quote per block"), f"> 0 at {s.confidence:.0%}", "lower bound of mean block P&L by block bootstrap"
         ),
         proof.provable(
-            "probabilistic_sharpe", psr >= s.min_psr, power.psr, f"{psr:.4f} (Sharpe {m.sharpe:.3f} per block)", f">= {s.min_psr:g}",
+            "probabilistic_sharpe", psr >= s.min_psr, power.psr, _shown(psr, f"{{:.4f}} (Sharpe {m.sharpe:.3f} per block)"), f">= {s.min_psr:g}",
             "probability that the Sharpe ratio is above 0",
         ),
         proof.provable(
-            "deflated_sharpe", dsr >= s.min_dsr, power.dsr, f"{dsr:.4f} (luck {luck:.3f} per block, {e.trials} trials)", f">= {s.min_dsr:g}",
+            "deflated_sharpe", dsr >= s.min_dsr, power.dsr, _shown(dsr, f"{{:.4f}} (luck {luck:.3f} per block, {e.trials} trials)"), f">= {s.min_dsr:g}",
             "probability that the Sharpe ratio beats the best of all trials by luck",
         ),
         _check_out_of_sample(e, proof),
@@ -489,7 +494,7 @@ def _check_out_of_sample(e: GateEvidence, proof: _Proof) -> Check:
     return proof.evidence(
         "out_of_sample",
         before > 0.0 and after >= least * before,
-        f"{after:.4g} after {before:.4g} quote per block of {e.block_s:g} s",
+        _shown(after, f"{{:.4g}} after {before:.4g} quote per block of {e.block_s:g} s"),
         f">= {least:.0%} of a profit",
         "what the choosing part earned must survive on the judged part",
     )
@@ -515,7 +520,7 @@ def _check_plateau(e: GateEvidence, proof: _Proof) -> Check:
     return proof.evidence(
         "plateau",
         e.plateau_ratio >= least,
-        f"{e.plateau_ratio:.3g}",
+        _shown(e.plateau_ratio, "{:.3g}"),
         f">= {least:g}",
         "neighbours of the chosen point must earn too, or it is a lucky peak",
     )

@@ -263,7 +263,9 @@ def find_clock(
         if compared[best][0] >= _MATCH_FRAC and lead >= _MATCH_LEAD and min(n for _, n in compared.values()) >= _MIN_COMPARED:
             return ClockFinding(best, f"grid and a second source (equal rates: {shares})", fitting)
         why = f"a second source of the instrument does not decide (equal rates: {shares})"
-    raise DataError(f"{name}: time zones {_list(fitting)} all put the stamps on the venue's grid, {where}, and {why}; state the hours ahead of UTC (setting funding.utc_offset_h)")
+    raise DataError(
+        f"{name}: time zones {_list(fitting)} all put the stamps on the venue's grid, {where}, and {why}; state the hours ahead of UTC (setting funding.utc_offset_h)"
+    )
 
 
 def match_frac(one: FundingHistory, other: FundingHistory) -> tuple[float, int]:

@@ -309,7 +309,7 @@ FITS = TableSchema(
         Field("fitted_through_ns", _I64, "ns", "Latest local time used, UTC ns; nothing at or before it may be judged with this fit."),
         _PROVENANCE[0],
     ),
-    key=("name", "side", "method", "fitted_through_ns"),
+    key=("name", "side", "method", "fitted_from_ns", "fitted_through_ns"),
     ts="fitted_through_ns",
 )
 

@@ -113,7 +113,7 @@ def test_a_documented_edge_passes_every_check() -> None:
         ("out_of_sample", {"in_sample_mean_quote": -1.0}, "after -1"),
         ("degraded_fills", {"degraded_pnl_quote": -0.5}, "-0.5"),
         ("plateau", {"plateau_ratio": 0.2}, "0.2"),
-        ("plateau", {"plateau_ratio": math.nan}, "nan"),
+        ("plateau", {"plateau_ratio": math.nan}, "not computed"),
         ("clamps", {"clamp_fracs": (("min_spread", 0.95),)}, "min_spread bound 95.0%"),
         (
             "latency_sensitivity",
