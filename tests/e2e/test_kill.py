@@ -50,19 +50,24 @@ def every_view_answers(lake: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("demo", "--small"), ("ingest", "--simulate", "2")], ids=["demo", "ingest"])
 def test_killed_anywhere(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    started = time.monotonic()
+    # the first run may compile; the second one, in a folder of its own, says how long a run takes
     first = run_mm(tmp_path, *arguments, check=False)
     assert first.returncode in (0, 1), first.stderr
+    timed = tmp_path / "timed"
+    timed.mkdir()
+    started = time.monotonic()
+    run_mm(timed, *arguments, check=False)
     usual = time.monotonic() - started
     rng = random.Random(1)
     hit = 0
     for n in range(KILLS):
         home = tmp_path if n % 2 else tmp_path / f"fresh{n}"
         home.mkdir(exist_ok=True)
-        hit += kill_at(home, rng.uniform(0.3, 0.95) * usual, *arguments)
+        hit += kill_at(home, rng.uniform(0.15, 0.9) * usual, *arguments)
         if (home / ".mm" / "lake").exists():
             every_view_answers(home / ".mm" / "lake")
         again = run_mm(home, *arguments, check=False)
         assert again.returncode == first.returncode, again.stderr
         every_view_answers(home / ".mm" / "lake")
-    assert hit >= 1
+    # a run that was faster than its kill proves nothing: most must have been hit
+    assert hit > KILLS / 2
