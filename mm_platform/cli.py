@@ -192,6 +192,45 @@ def ingest(
         emit(result, as_json, result.text())
 
 
+@app.command("import-hftbacktest")
+def import_hftbacktest(
+    ctx: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="Tapes of one feed in hftbacktest's layout: .npy, or .npz with the key data.")],
+    instrument: InstrumentOption = None,
+    tick: Annotated[str | None, typer.Option("--tick", help="Tick size of the tape, e.g. 0.1. Default: the instrument's facts.")] = None,
+    lot: Annotated[str | None, typer.Option("--lot", help="Lot size of the tape, e.g. 0.001. Default: the instrument's facts.")] = None,
+    lake: LakeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take tapes of hftbacktest into the lake, checked row by row."""
+    with answering(as_json):
+        from mm_platform.workflow.hftbacktest_tapes import import_tapes
+
+        with progress_bar(as_json) as progress:
+            result = import_tapes(ctx.obj.settings(instrument=instrument, lake=lake), files, tick_size=tick, lot_size=lot, progress=progress)
+        emit(result, as_json, result.text())
+
+
+@app.command("export-hftbacktest")
+def export_hftbacktest(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Argument(help="File to write: .npy, or .npz (packed, key data).")],
+    instrument: InstrumentOption = None,
+    first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First UTC day. Default: the lake's first.")] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last UTC day, included. Default: the lake's last.")] = None,
+    lake: LakeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write days of the lake as a tape that hftbacktest reads."""
+    with answering(as_json):
+        from mm_platform.workflow.hftbacktest_tapes import export_tape
+
+        since, until = (day.date() if day is not None else None for day in (first, last))
+        with progress_bar(as_json) as progress:
+            result = export_tape(ctx.obj.settings(instrument=instrument, lake=lake), out, since, until, progress=progress)
+        emit(result, as_json, result.text())
+
+
 @app.command()
 def calibrate(ctx: typer.Context, instrument: InstrumentOption = None, lake: LakeOption = None, as_json: JsonFlag = False) -> None:
     """Signals on the decision grid, then fits of sigma, A and k with standard errors."""

@@ -109,7 +109,7 @@ class Sweep(Section):
         default=(2.0, 3.0, 4.0, 6.0, 8.0, "never"), min_length=1, description='inventory units, ascending; "never" is added where it is missing'
     )
     choose_frac: float = Field(default=0.4, gt=0, lt=1, description="earlier share of the period that chooses; the rest judges")
-    workers: int = Field(default=0, ge=0, le=1024, description="processes, 0 = one per core")
+    workers: int = Field(default=0, ge=0, le=1024, description="processes, 0 = one per core (of the cluster, when execution.backend is ray)")
 
     @field_validator("risk_aversions")
     @classmethod
@@ -130,6 +130,22 @@ class Sweep(Section):
     def thresholds(self) -> tuple[float | None, ...]:
         """Hedge thresholds in inventory units, None for never."""
         return tuple(None if x == "never" else float(x) for x in self.hedge_thresholds_units)
+
+
+class Execution(Section):
+    """Where sweeps run: on this machine, or on a Ray cluster (extra `ray`). The results are the same."""
+
+    backend: Literal["local", "ray"] = Field(default="local", description='"local" or "ray"')
+    address: str = Field(
+        default="", description='of the Ray cluster, "host:6379" or "ray://host:10001"; empty: one is started on this machine for each sweep'
+    )
+    tries: int = Field(default=3, ge=1, le=100, description="how often a batch of points may be begun; a worker that dies is replaced")
+
+    @model_validator(mode="after")
+    def _address_of_a_cluster(self) -> Execution:
+        if self.address and self.backend != "ray":
+            raise ValueError(f'address is {self.address!r}, but backend is "{self.backend}": set backend = "ray" or leave the address out')
+        return self
 
 
 class Strategy(Section):
@@ -330,6 +346,7 @@ class Settings(Section):
     signals: Signals = Signals()
     calibration: Calibration = Calibration()
     sweep: Sweep = Sweep()
+    execution: Execution = Execution()
     strategy: Strategy = Strategy()
     latency: Latency = Latency()
     gate: Gate = Gate()

@@ -6,9 +6,11 @@ runner reads its parameters; `Executor` is where heavy work runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+
+import numpy.typing as npt
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,6 +48,25 @@ class ParameterSource(Protocol):
 
 
 class Executor(Protocol):
-    """Run `fn(item, shared)` for every item; results in the items' order."""
+    """Where heavy work runs. Both calls give the results of `fn(item, shared)` in the items' order, each as soon as all earlier ones are there.
 
-    def map(self, fn: Callable[[T, Any], R], items: Iterable[T], shared: Any) -> Iterator[R]: ...
+    A worker that dies is replaced and its item run again, a limited number of times; an exception of `fn` is raised where the results are read.
+    `fn`, `build` and the items must be picklable; functions travel by name.
+    """
+
+    @property
+    def workers(self) -> int:
+        """How many items are worked on at a time; for a cluster that is not connected yet, a guess."""
+
+    def map(self, fn: Callable[[T, Any], R], items: Iterable[T], shared: Any) -> Iterator[R]:
+        """`shared` is small: it is pickled to each worker."""
+
+    def map_arrays(
+        self,
+        fn: Callable[[T, Any], R],
+        items: Iterable[T],
+        arrays: Mapping[str, npt.NDArray[Any]],
+        rest: Any,
+        build: Callable[[dict[str, npt.NDArray[Any]], Any], Any],
+    ) -> Iterator[R]:
+        """`shared = build(arrays, rest)`, made once per worker; the arrays travel once per machine."""

@@ -51,12 +51,14 @@ from mm_platform.core.events import (
 from mm_platform.core.parameters import decode_parameter_set
 from mm_platform.core.units import NS_PER_S
 from mm_platform.engine.settings import EngineSettings, decision_params
-from mm_platform.kernels.accounting import FEES, NANO, POSITION, identity_residual_quanta, ledger_mark
+from mm_platform.kernels.accounting import FEES, NANO, POSITION, identity_residual_quanta, ledger_mark, money_of
 from mm_platform.kernels.book import book_apply_top, book_clear, book_set, book_top, new_book
 from mm_platform.kernels.decision import (
     ACT_PLACE,
     HALTED_LATCH,
     NEXT_ID,
+    NO_VIEW,
+    QUOTE_VENUE,
     DecisionParams,
     LocalState,
     MarketView,
@@ -147,7 +149,7 @@ class Engine:
         """A copy of the ledger, marked at the local mid; raises `InvariantError` when its parts do not sum."""
         ledger = self.state.ledger.copy()
         if self.mid_half_ticks > 0:
-            ledger_mark(ledger, self.mid_half_ticks)
+            ledger_mark(ledger, money_of(self._settings.spec), self.mid_half_ticks)
         residual = identity_residual_quanta(ledger)
         if residual != 0:
             self._illegal(f"the ledger's parts do not sum to its total (off by {residual} quanta)")
@@ -192,7 +194,7 @@ class Engine:
                 return ()
             case Funding():
                 if self._state is not None and self._params is not None:
-                    local_on_funding(self._state, self._params.money, event.rate, event.mark_price)
+                    local_on_funding(self._state, self._params.money, QUOTE_VENUE, event.rate, event.mark_price)
                 return ()
             case ParametersChanged():
                 return self._on_parameters(event)
@@ -265,7 +267,7 @@ class Engine:
             # no room beyond flat: quotes can only bring the position back
             params = params._replace(risk=params.risk._replace(max_position_lots=0))
         view = self._view(now_ns)
-        trace = decide_step(params, view, self._state, self._actions, now_ns)
+        trace = decide_step(params, view, NO_VIEW, self._state, self._actions, now_ns)
         return (*self._commands(now_ns), self._note(now_ns, view, trace), self._timer(now_ns + self._settings.step_ns))
 
     def _commands(self, now_ns: int) -> list[AnyCommand]:
@@ -388,8 +390,10 @@ class Engine:
             self._illegal(f"fill {event.trade_id} of {event.client_id}, an order that the venue had called gone")
         mid_half = event.mid_half_ticks or self.mid_half_ticks or 2 * event.price_ticks
         fee = local_on_fill(
+            params,
             state,
             params.money,
+            QUOTE_VENUE,
             number,
             event.side,
             event.price_ticks,

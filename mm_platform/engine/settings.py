@@ -13,11 +13,12 @@ import msgspec
 
 from mm_platform.core.errors import ConfigError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec
-from mm_platform.core.parameters import ParameterSet, amount_lots
+from mm_platform.core.parameters import ParameterSet
 from mm_platform.core.units import NS_PER_S
-from mm_platform.kernels.accounting import money_of
+from mm_platform.kernels.accounting import base_per_lot, money_of, notional_quote
 from mm_platform.kernels.decision import DecisionParams
 from mm_platform.kernels.from_parameters import hedge_params, quote_params
+from mm_platform.kernels.hedging import BLIND_NAMES, LOT_TOLERANCE, NO_HEDGE_VENUE, HedgeVenue
 from mm_platform.kernels.orders import OrderPolicy
 from mm_platform.kernels.risk import RiskParams
 from mm_platform.kernels.signals import SignalParams
@@ -136,10 +137,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 def risk_params(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimits) -> RiskParams:
     """The limits in the units of the risk step; notionals become lots at the set's own price, so no price move changes them silently."""
-    lot_notional = spec.lot_base * pset.number("inventory_unit_price")
+    lot_notional = _lot_notional(pset, spec)
     return RiskParams(
-        max_order_lots=int(limits.max_order_notional / lot_notional + 1e-9),
-        max_position_lots=int(limits.max_position_notional / lot_notional + 1e-9),
+        max_order_lots=int(limits.max_order_notional / lot_notional + LOT_TOLERANCE),
+        max_position_lots=int(limits.max_position_notional / lot_notional + LOT_TOLERANCE),
         stop_loss_frac=_or_inf(limits.stop_loss_frac),
         position_timeout_ns=0 if limits.position_timeout_s is None else round(limits.position_timeout_s * NS_PER_S),
         cooldown_ns=round(limits.cooldown_s * NS_PER_S),
@@ -151,21 +152,81 @@ def risk_params(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimits) 
 
 def order_policy(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimits) -> OrderPolicy:
     """How quotes and takers are sent: sizes and refresh from the set, budget, back-off and slippage from the limits."""
-    price_ticks = pset.number("inventory_unit_price") / float(spec.tick)
     return OrderPolicy(
-        order_lots=amount_lots(pset, "order_size", spec),
+        order_lots=_order_lots(pset, spec),
         refresh_ns=round(pset.number("quote_refresh_s") * NS_PER_S),
         tolerance_ticks=int(pset.number("refresh_tolerance")),
         backoff_ns=round(limits.backoff_s * NS_PER_S),
         orders_per_s=0.5 * limits.max_orders_per_10s / ORDER_WINDOW_S,
         burst=float(limits.max_orders_per_10s // 2),
         hedge_interval_ns=round(pset.number("hedge_interval_s") * NS_PER_S),
-        slippage_ticks=max(1, round(limits.slippage_frac * price_ticks)),
-        min_lots=max(1, math.ceil(spec.min_notional / (spec.lot_base * pset.number("inventory_unit_price")) - 1e-9)),
+        slippage_ticks=_slippage_ticks(pset, spec, limits),
+        min_lots=_min_lots(pset, spec),
     )
 
 
-def decision_params(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimits) -> DecisionParams:
+def hedge_venue_params(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimits, *, blind: str = "within_threshold") -> HedgeVenue:
+    """A second venue where the inventory of a parameter set is hedged.
+
+    Parameters
+    ----------
+    pset : ParameterSet
+        Gives the price at which notionals become lots, and the hedge interval.
+    spec : InstrumentSpec
+        Facts of the instrument that hedges; its own venue, lot, tick, smallest notional and fees.
+    limits : EngineLimits
+        The runner's limits there: order and position notional, slippage. The others are the quote venue's business.
+    blind : {"pull", "within_threshold", "keep"}
+        What quotes do while the hedge venue's market is not known, see `kernels.hedging.HedgeVenue`.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name, or limits that do not allow the smallest order there.
+    """
+    if blind not in BLIND_NAMES:
+        raise ConfigError(f"what quotes do without the hedge venue's market is {blind!r}, expected one of {', '.join(BLIND_NAMES)}")
+    lot_notional = _lot_notional(pset, spec)
+    venue = HedgeVenue(
+        present=1,
+        money=money_of(spec),
+        min_lots=1,
+        min_notional=float(spec.min_notional),
+        max_order_lots=int(limits.max_order_notional / lot_notional + LOT_TOLERANCE),
+        max_position_lots=int(limits.max_position_notional / lot_notional + LOT_TOLERANCE),
+        slippage_ticks=_slippage_ticks(pset, spec, limits),
+        interval_ns=round(pset.number("hedge_interval_s") * NS_PER_S),
+        blind=BLIND_NAMES[blind],
+    )
+    smallest = _min_lots(pset, spec)
+    if min(venue.max_order_lots, venue.max_position_lots) < smallest:
+        raise ConfigError(
+            f"{spec.instrument}: the limits (order {limits.max_order_notional:g}, position {limits.max_position_notional:g} quote) do not allow the "
+            f"smallest hedge, {smallest} lots of {spec.lot_size} at {pset.number('inventory_unit_price'):g}"
+        )
+    return venue
+
+
+def _lot_notional(pset: ParameterSet, spec: InstrumentSpec) -> float:
+    return notional_quote(money_of(spec), 1, pset.number("inventory_unit_price"))
+
+
+def _order_lots(pset: ParameterSet, spec: InstrumentSpec) -> int:
+    """`order_size` in whole lots, at the set's own price where a lot is worth quote."""
+    lots = pset.number("order_size") / base_per_lot(money_of(spec), pset.number("inventory_unit_price"))
+    nearest = round(lots)
+    return nearest if abs(lots - nearest) < 1e-6 else int(lots)
+
+
+def _min_lots(pset: ParameterSet, spec: InstrumentSpec) -> int:
+    return max(1, math.ceil(spec.min_notional / _lot_notional(pset, spec) - LOT_TOLERANCE))
+
+
+def _slippage_ticks(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimits) -> int:
+    return max(1, round(limits.slippage_frac * (pset.number("inventory_unit_price") / float(spec.tick))))
+
+
+def decision_params(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimits, hedge_venue: HedgeVenue = NO_HEDGE_VENUE) -> DecisionParams:
     """Everything a decision needs: a parameter set under the runner's limits.
 
     Parameters
@@ -176,6 +237,8 @@ def decision_params(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimi
         Facts of the instrument.
     limits : EngineLimits
         The runner's own.
+    hedge_venue : HedgeVenue
+        From `hedge_venue_params`; none: hedges cross on the venue that is quoted.
 
     Raises
     ------
@@ -190,6 +253,7 @@ def decision_params(pset: ParameterSet, spec: InstrumentSpec, limits: EngineLimi
         risk=risk_params(pset, spec, limits),
         orders=order_policy(pset, spec, limits),
         money=money_of(spec),
+        hedge_venue=hedge_venue,
     )
     if params.orders.order_lots < params.orders.min_lots:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """The hedging step: inventory and time in, an amount to trade out.
 
-Belongs here: when an inventory is hedged, how much of it, and whether to wait. Does not belong here: where the threshold comes from
-(`calibration`), how the order crosses the spread (`kernels.decision`).
+Belongs here: when an inventory is hedged, how much of it, whether to wait, and what a hedge venue takes of it. Does not belong here: where
+the threshold comes from (`calibration`), how the order crosses the spread (`kernels.decision`).
 
 The excess is the whole deviation from the target: a hedge ratio of 0.8 trades 80 % of |inventory - target| once that exceeds the threshold.
 With `to_boundary` the excess is only what lies beyond the threshold (the optimal policy under proportional costs: trade back to the edge of
@@ -10,8 +10,10 @@ the band, not to its centre). Costs of the two: Whalley & Wilmott (1997); Barzyk
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
+from mm_platform.kernels.accounting import Money, base_per_lot, notional_quote
 from mm_platform.kernels.jit import kernel
 
 NONE: Final = 0
@@ -33,6 +35,78 @@ class HedgeParams(NamedTuple):
     min_size: float
     max_latency_s: float
     to_boundary: int = 0
+
+
+# what quotes do while the hedge venue's market is not known
+BLIND_PULL: Final = 0
+BLIND_WITHIN_THRESHOLD: Final = 1
+BLIND_KEEP: Final = 2
+BLIND_NAMES: Final = {"pull": BLIND_PULL, "within_threshold": BLIND_WITHIN_THRESHOLD, "keep": BLIND_KEEP}
+# float noise when base amounts are counted in lots
+LOT_TOLERANCE: Final = 1e-9
+
+
+class HedgeVenue(NamedTuple):
+    """A second venue where inventory is hedged; `present` 0: there is none and hedges cross on the venue that is quoted.
+
+    Parameters
+    ----------
+    present : int
+        1 when hedges go to this venue.
+    money : Money
+        Its lot, tick and fees.
+    min_lots : int
+        Smallest order it takes.
+    min_notional : float
+        Smallest order it takes, quote.
+    max_order_lots, max_position_lots : int
+        The runner's limits there; what a limit cuts off stays part of the net inventory and is hedged later.
+    slippage_ticks : int
+        How far beyond its touch a hedge may go.
+    interval_ns : int
+        Hedges at most this often.
+    blind : int
+        What quotes do while this venue's market is not known (no book, crossed, stale): `BLIND_PULL` all are cancelled;
+        `BLIND_WITHIN_THRESHOLD` a side is quoted only while its fill would leave the net inventory inside the hedge threshold, so nothing is
+        taken on that would have to be hedged; `BLIND_KEEP` as if nothing were wrong.
+    """
+
+    present: int
+    money: Money
+    min_lots: int = 1
+    min_notional: float = 0.0
+    max_order_lots: int = 0
+    max_position_lots: int = 0
+    slippage_ticks: int = 0
+    interval_ns: int = 0
+    blind: int = BLIND_WITHIN_THRESHOLD
+
+
+NO_HEDGE_VENUE: Final = HedgeVenue(0, Money(0.0, 0.0, 0.0, 0.0))
+
+
+@kernel
+def hedge_lots(venue: HedgeVenue, base: float, position_lots: int, price: float) -> int:
+    """Signed lots of a hedge at a venue: whole lots of `base` (signed) within its limits, 0 when that is less than it takes.
+
+    Parameters
+    ----------
+    venue
+        Where the hedge goes.
+    base : float
+        Signed base to trade.
+    position_lots : int
+        Position held there.
+    price : float
+        Mid of that venue, quote per base.
+    """
+    side = 1 if base > 0.0 else -1
+    lots = int(math.floor(abs(base) / base_per_lot(venue.money, price) + LOT_TOLERANCE))
+    room = venue.max_position_lots - side * position_lots
+    lots = min(lots, min(venue.max_order_lots, room))
+    if lots < venue.min_lots or lots <= 0 or notional_quote(venue.money, lots, price) < venue.min_notional:
+        return 0
+    return side * lots
 
 
 @kernel

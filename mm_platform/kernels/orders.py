@@ -55,7 +55,11 @@ class OrderPolicy(NamedTuple):
 
 
 class LocalOrders(NamedTuple):
-    """Entries of our working orders; `status` 0 marks a free place."""
+    """Entries of our working orders at all venues; `status` 0 marks a free place.
+
+    `venue` is 0 where we quote and 1 where we hedge. `used[0]` is one past the last place in use: whoever walks the table stops there, so
+    entries are freed by `local_free` only.
+    """
 
     id: Int64s
     side: Int64s
@@ -63,62 +67,81 @@ class LocalOrders(NamedTuple):
     leaves_lots: Int64s
     status: Int64s
     purpose: Int64s
+    venue: Int64s
+    used: Int64s
 
 
 def new_local_orders(capacity: int = 32) -> LocalOrders:
     """Room for `capacity` orders of ours that are not yet known to be gone."""
-    return LocalOrders(*(np.zeros(capacity, dtype=np.int64) for _ in range(6)))
+    order_id, side, price, leaves, status, purpose, venue = (np.zeros(capacity, dtype=np.int64) for _ in range(7))
+    return LocalOrders(order_id, side, price, leaves, status, purpose, venue, used=np.zeros(1, dtype=np.int64))
 
 
 @kernel
 def local_find(orders: LocalOrders, order_id: int) -> int:
     """Place of an order in the table, -1 when unknown."""
-    for i in range(orders.id.shape[0]):
-        if orders.status[i] != 0 and orders.id[i] == order_id:
+    for i in range(orders.used[0]):
+        if orders.id[i] == order_id and orders.status[i] != 0:
             return i
     return -1
 
 
 @kernel
-def local_add(orders: LocalOrders, order_id: int, side: int, price_ticks: int, lots: int, purpose: int) -> int:
+def local_add(orders: LocalOrders, order_id: int, venue: int, side: int, price_ticks: int, lots: int, purpose: int) -> int:
     """Enter an order as it is sent (PENDING_NEW); returns its place or -1 when the table is full."""
-    for i in range(orders.id.shape[0]):
-        if orders.status[i] == 0:
-            orders.id[i] = order_id
-            orders.side[i] = side
-            orders.price_ticks[i] = price_ticks
-            orders.leaves_lots[i] = lots
-            orders.status[i] = PENDING_NEW
-            orders.purpose[i] = purpose
-            return i
-    return -1
+    used = orders.used[0]
+    at = 0
+    while at < used and orders.status[at] != 0:
+        at += 1
+    if at == orders.id.shape[0]:
+        return -1
+    orders.id[at] = order_id
+    orders.side[at] = side
+    orders.price_ticks[at] = price_ticks
+    orders.leaves_lots[at] = lots
+    orders.status[at] = PENDING_NEW
+    orders.purpose[at] = purpose
+    orders.venue[at] = venue
+    if at == used:
+        orders.used[0] = used + 1
+    return at
+
+
+@kernel
+def local_free(orders: LocalOrders, at: int) -> None:
+    """Forget the order at a place: it is known to be gone."""
+    orders.status[at] = 0
+    used = orders.used[0]
+    while used > 0 and orders.status[used - 1] == 0:
+        used -= 1
+    orders.used[0] = used
 
 
 @kernel
 def working_quote(orders: LocalOrders, side: int) -> int:
     """Place of the side's quote that is not being cancelled, -1 when there is none."""
-    for i in range(orders.id.shape[0]):
+    for i in range(orders.used[0]):
         if (orders.status[i] == PENDING_NEW or orders.status[i] == LIVE) and orders.side[i] == side and orders.purpose[i] == QUOTE:
             return i
     return -1
 
 
 @kernel
-def open_lots(orders: LocalOrders, side: int) -> int:
-    """Lots of a side that may still fill: everything not known to be gone, cancels in flight included."""
+def open_lots(orders: LocalOrders, venue: int, side: int) -> int:
+    """Lots of a side at a venue that may still fill: everything not known to be gone, cancels in flight included."""
     total = 0
-    for i in range(orders.id.shape[0]):
-        if orders.status[i] != 0 and orders.side[i] == side:
+    for i in range(orders.used[0]):
+        if orders.status[i] != 0 and orders.side[i] == side and orders.venue[i] == venue:
             total += orders.leaves_lots[i]
     return total
 
 
 @kernel
-def taker_in_flight(orders: LocalOrders) -> int:
-    """1 while a hedge or flattening order has not been answered in full."""
-    for i in range(orders.id.shape[0]):
-        if orders.status[i] != 0 and orders.purpose[i] != QUOTE:
-            return 1
+def taker_in_flight(orders: LocalOrders, venue: int) -> int:
+    """Side (+1, -1) of the hedge or flattening order at a venue that has not been answered in full, 0 when there is none."""
+    for i in range(orders.used[0]):
+        if orders.status[i] != 0 and orders.purpose[i] != QUOTE and orders.venue[i] == venue:
+            return orders.side[i]
     return 0
 
 

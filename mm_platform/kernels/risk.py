@@ -22,6 +22,7 @@ LIMIT_BID: Final = 128
 LIMIT_ASK: Final = 256
 BUDGET: Final = 512
 STALE: Final = 1024
+HEDGE_BLIND: Final = 2048
 REASONS: Final = {
     STOP_LOSS: "stop_loss",
     POSITION_TIMEOUT: "position_timeout",
@@ -34,6 +35,7 @@ REASONS: Final = {
     LIMIT_ASK: "position_limit_ask",
     BUDGET: "order_budget",
     STALE: "stale_or_crossed_book",
+    HEDGE_BLIND: "hedge_venue_not_known",
 }
 
 
@@ -75,6 +77,7 @@ def risk_step(
     p: RiskParams,
     now_ns: int,
     position_lots: int,
+    exposure: float,
     entry_half_ticks: float,
     mid_half_ticks: int,
     position_since_ns: int,
@@ -85,14 +88,40 @@ def risk_step(
     cooldown_until_ns: int,
     halted: int,
 ) -> RiskDecision:
-    """One look at the limits. A stop, timeout or halt flattens the whole position and pulls both sides."""
+    """One look at the limits. A stop, timeout or halt flattens the whole position and pulls both sides.
+
+    Parameters
+    ----------
+    p
+        The limits.
+    now_ns : int
+        Time of the decision.
+    position_lots : int
+        Position at the venue that is quoted: what there is to flatten there.
+    exposure : float
+        Signed inventory that stop-loss and timeout look at, 0 = flat: the same position, or the net of two venues; its size does not matter.
+    entry_half_ticks : float
+        Average entry price of the exposure, half ticks; 0 = none.
+    mid_half_ticks : int
+        Mid, half ticks.
+    position_since_ns : int
+        When the exposure was last flat or turned.
+    short_volatility, sigma : float
+        Relative per sqrt(year): measured over the last minutes, and fitted.
+    order_flow_imbalance : float
+        -1 to 1, nan = unknown.
+    equity_quote : float
+        Profit since the start of the run, all venues, quote.
+    cooldown_until_ns, halted : int
+        The latches, from the last decision.
+    """
     reasons = 0
     flatten = 0
     if equity_quote <= -p.max_loss_quote:
         halted = 1
-    if position_lots != 0:
+    if exposure != 0.0:
         adverse = (entry_half_ticks - mid_half_ticks) / entry_half_ticks if entry_half_ticks > 0.0 else 0.0
-        if position_lots < 0:
+        if exposure < 0.0:
             adverse = -adverse
         if adverse >= p.stop_loss_frac:
             reasons |= STOP_LOSS

@@ -39,7 +39,7 @@ def table_of(schema: TableSchema, data: Any) -> Any:
     schema : TableSchema
     data : pyarrow.Table, pyarrow.RecordBatch or Mapping[str, array_like]
         Equal-length columns by name, in any order. Arrow types must be the registry's; numpy integers may be of any width that holds the
-        values, and are copied. NaN in a nullable float column becomes null.
+        values, and are copied. NaN in a nullable float column becomes null. A column of a mapping may be an Arrow array.
 
     Returns
     -------
@@ -110,12 +110,21 @@ def constant_column(value: str | int, type_: Any, rows: int) -> Any:
     return pa.DictionaryArray.from_arrays(index, word)
 
 
+def repeated_text(word: str, rows: int) -> Any:
+    """A text column that says the same in every row, made without a Python object per row."""
+    raw = word.encode()
+    offsets = np.arange(rows + 1, dtype=np.int32) * len(raw)
+    return pa.Array.from_buffers(pa.string(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(raw * rows)])
+
+
 def mask_column(mask: Sequence[bool]) -> Any:
     """A boolean column without nulls, for `pyarrow.Table.filter`."""
     return pa.Array.from_buffers(pa.bool_(), len(mask), [None, pa.py_buffer(np.packbits(np.array(mask, dtype=np.bool_), bitorder="little"))])
 
 
 def _from_values(schema: TableSchema, field: Field, values: npt.ArrayLike) -> Any:
+    if isinstance(values, pa.Array):
+        return values
     what = f"table {schema.name}, column {field.name}"
     if pat.is_string(field.type):
         return _strings(_string_list(what, field, values))

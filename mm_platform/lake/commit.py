@@ -32,7 +32,7 @@ import msgspec
 from mm_platform.core.errors import ConfigError, DataError
 from mm_platform.lake.columns import Columns
 from mm_platform.lake.fields import TableSchema, table_schema
-from mm_platform.lake.layout import COMMITS, DATA_FILE, Partition, data_path, make_folder, sync_folder, write_durably
+from mm_platform.lake.layout import COMMITS, Partition, data_path, make_folder, sync_folder, write_durably
 from mm_platform.lake.writer import TableWriter
 
 _OPEN: Final = ".open"
@@ -53,8 +53,12 @@ class CommitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     renames: tuple[Rename, ...]
 
 
-def _temporary_name(commit_id: str) -> str:
-    return f".{DATA_FILE}.{commit_id}.tmp"
+def _temporary_name(final_name: str, commit_id: str) -> str:
+    return f".{final_name}.{commit_id}.tmp"
+
+
+def _is_temporary(name: str, commit_id: str) -> bool:
+    return name.startswith(".part-") and name.endswith(f".parquet.{commit_id}.tmp")
 
 
 def no_step(name: str) -> None:
@@ -84,7 +88,7 @@ class Commit:
         self._release = release
         self._step = step
         self._id = uuid.uuid4().hex
-        self._writers: dict[tuple[str, Partition], TableWriter] = {}
+        self._writers: dict[tuple[str, Partition, str], TableWriter] = {}
         self._done = False
         self._open_fd = self._start()
 
@@ -94,7 +98,7 @@ class Commit:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.abort()
 
-    def writer(self, table: str, partition: Partition, metadata: Mapping[str, str] | None = None) -> TableWriter:
+    def writer(self, table: str, partition: Partition, metadata: Mapping[str, str] | None = None, *, run: str = "") -> TableWriter:
         """A new file for one partition of one table, replacing what is there when committed.
 
         Parameters
@@ -104,33 +108,40 @@ class Commit:
         partition : Partition
         metadata : Mapping[str, str], optional
             Facts stored with the file. Tables that count in ticks or lots need `tick_size` and `lot_size` (decimal strings).
+        run : str
+            The run whose rows these are, for tables by run; empty for all others. Runs never write each other's files, so they need no lock.
 
         Raises
         ------
         ConfigError
-            Unknown table; the same file twice; the commit is over.
+            Unknown table; the same file twice; the commit is over; a run where the table has none, or none where it has.
         LakeBusy
             Another writer holds the instrument.
         """
         schema = table_schema(table)
         if self._done:
             raise ConfigError(f"table {table}, {partition}: the commit is over; begin another")
-        if (table, partition) in self._writers:
+        if (table, partition, run) in self._writers:
             raise ConfigError(f"table {table}, {partition}: already written in this commit; keep the writer and write on")
-        self._lock(schema, partition)
-        final = data_path(self._root, table, partition)
-        temporary = final.with_name(_temporary_name(self._id))
+        if schema.by_run != bool(run):
+            raise ConfigError(
+                f"table {table} {'holds one file per run: name the run' if schema.by_run else 'is not divided by run'} (got run {run!r})"
+            )
+        if not schema.by_run:
+            self._lock(schema, partition)
+        final = data_path(self._root, table, partition, run)
+        temporary = final.with_name(_temporary_name(final.name, self._id))
         self._step(f"write {table}")
         os.write(self._open_fd, f"{temporary.relative_to(self._root)}\n".encode())
         os.fsync(self._open_fd)
         make_folder(final.parent)
         writer = TableWriter(schema, partition, temporary, metadata or {})
-        self._writers[table, partition] = writer
+        self._writers[table, partition, run] = writer
         return writer
 
-    def write(self, table: str, partition: Partition, data: Any | Columns, metadata: Mapping[str, str] | None = None) -> None:
+    def write(self, table: str, partition: Partition, data: Any | Columns, metadata: Mapping[str, str] | None = None, *, run: str = "") -> None:
         """A whole small table at once; see `writer`."""
-        self.writer(table, partition, metadata).write(data)
+        self.writer(table, partition, metadata, run=run).write(data)
 
     def commit(self) -> None:
         """Make all files visible, `data_quality` last.
@@ -257,7 +268,7 @@ def _bury(root: Path, commits: Path, commit_id: str) -> None:
         carry_out(root, commits / f"{commit_id}{_RECORD}")
         for line in file.read().decode().splitlines():
             temporary = root / line
-            if temporary.name == _temporary_name(commit_id):
+            if _is_temporary(temporary.name, commit_id):
                 temporary.unlink(missing_ok=True)
         (commits / f".{commit_id}.tmp").unlink(missing_ok=True)
         note.unlink(missing_ok=True)

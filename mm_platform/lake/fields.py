@@ -36,7 +36,7 @@ class Field:
     nullable : bool
         Whether a value may be missing. A float that is not nullable is finite.
     climbs : bool
-        Whether values mostly grow along the rows (times, sequence ids): such columns are stored as differences.
+        Whether a value lies close to the one of the row above (times, sequence ids, prices of fills): such columns are stored as differences.
     """
 
     name: str
@@ -69,6 +69,8 @@ class TableSchema:
         The integer nanosecond column behind the view's `ts` timestamp; empty where there is none.
     day_of : str
         The column whose UTC day is the partition's date, checked on writing; empty where the writer chooses the day.
+    by_run : bool
+        Whether a partition holds one file per run, `part-<run>.parquet`: results too large to be merged, each written once by its own run.
     """
 
     name: str
@@ -79,6 +81,7 @@ class TableSchema:
     raw: bool = False
     ts: str = ""
     day_of: str = ""
+    by_run: bool = False
 
     @cached_property
     def arrow_schema(self) -> Any:
@@ -443,6 +446,172 @@ FILLS = TableSchema(
     ts="exch_ts",
 )
 
+_RUN_ID = Field("run_id", _STR, "id", "The run: hash of strategy, parameters, data, settings and code.")
+_SET_NO = Field("set_no", _I64, "1", "Number of the parameter set within the run, from 0.", climbs=True)
+
+REPLAY_RUNS = TableSchema(
+    name="replay_runs",
+    meaning="One row per replay of one parameter set: what was run, what was assumed, and what came out.",
+    fields=(
+        _RUN_ID,
+        _SET_NO,
+        Field("strategy", _STR, "text", "Name of the strategy."),
+        Field("status", _STR, "text", "'done', or why the set was stopped before the end."),
+        Field("parameters_json", _STR, "json", "The set's parameters by name."),
+        Field("settings_json", _STR, "json", "The venue model and latencies of the run."),
+        Field("assumptions_json", _STR, "json", "What the run assumes and what it does not model, in full."),
+        Field("mode", _STR, "text", "Fill rule: 'conservative' or 'reference'."),
+        Field("queue_model", _STR, "text", "How an order moves up in its queue."),
+        Field("entry_latency_ns", _I64, "ns", "Order latency to the venue (median where it varies)."),
+        Field("response_latency_ns", _I64, "ns", "Latency of the venue's answers (median where it varies)."),
+        Field("hedge_instrument", _STR, "id", "Instrument of the second venue, on which the run hedged; empty without one."),
+        Field("currency", _STR, "text", "What profit and its parts are in: the quote currency, or the base of inverse contracts."),
+        Field(
+            "total_pnl",
+            _F64,
+            "currency",
+            "Change of equity, both venues: spread, hedge and inventory P&L, minus fees, plus funding, and the hedge_ parts.",
+        ),
+        Field("spread_pnl", _F64, "currency", "Maker fills against the mid just before them: what the quotes earned."),
+        Field("hedge_pnl", _F64, "currency", "Taker fills on the first venue against the mid just before them; usually negative."),
+        Field("inventory_pnl", _F64, "currency", "Inventory held times moves of the mid; with a second venue, of what stood open, less the delay."),
+        Field("fees", _F64, "currency", "First venue: fees paid, rebates negative; subtracted from the total."),
+        Field("funding", _F64, "currency", "First venue: funding received, paid negative."),
+        Field("residual_quanta", _I64, "1", "Cash and position against the sum of the parts, in half ticks x lots: 0 unless the ledger is broken."),
+        Field("hedge_crossing_pnl", _F64, "currency", "Second venue: hedges against its mid just before them, before fees.", nullable=True),
+        Field("hedge_delay_pnl", _F64, "currency", "Second venue: move of its mid between the decision to hedge and the execution.", nullable=True),
+        Field("hedge_basis_pnl", _F64, "currency", "Hedged position times the change of the difference of both venues' mids.", nullable=True),
+        Field("hedge_fees", _F64, "currency", "Second venue: fees paid, rebates negative.", nullable=True),
+        Field("hedge_funding", _F64, "currency", "Second venue: funding received, paid negative.", nullable=True),
+        Field("sharpe", _F64, "1", "Annualised Sharpe ratio of equal-time returns; null with too few returns.", nullable=True),
+        Field("max_drawdown", _F64, "quote", "Largest fall of sampled equity from its peak, positive."),
+        Field("maker_fills", _I64, "fill", "Executions of resting orders."),
+        Field("taker_fills", _I64, "fill", "Executions of aggressive orders (hedges, flattening)."),
+        Field("filled_lots", _I64, "lot", "Lots executed on the first venue, maker and taker."),
+        Field("volume", _F64, "quote", "Traded notional on the first venue, maker and taker."),
+        Field("decisions", _I64, "1", "Decisions taken."),
+        Field("orders", _I64, "order", "Orders sent, quotes and takers."),
+        Field("cancels", _I64, "order", "Cancels sent."),
+        Field("post_only_rejects", _I64, "order", "Quotes the venue refused because they would have crossed."),
+        Field("cancel_rejects", _I64, "order", "Cancels that came too late."),
+        Field("fill_ratio", _F64, "frac", "Quotes with at least one execution per quote sent; null when none was sent.", nullable=True),
+        Field("mean_abs_inventory", _F64, "base", "Mean of the absolute inventory over decisions."),
+        Field("max_abs_inventory", _F64, "base", "Largest absolute inventory at a sample."),
+        Field("final_inventory", _F64, "base", "Inventory at the end, + = long."),
+        Field("win_rate", _F64, "frac", "Share of closed round trips with a profit; null when none closed or not computed.", nullable=True),
+        *_MARKOUTS,
+        Field("front_arrival_p50_lots", _F64, "lot", "Median quantity ahead of filled orders when they arrived.", nullable=True),
+        Field("time_to_fill_p50_s", _F64, "s", "Median time from an order's arrival to its execution as maker.", nullable=True),
+        Field("statistics_json", _STR, "json", "Fill ratios, queue statistics and latencies in full."),
+        Field("orders_logged", _BOOL, "flag", "Whether the run kept its order log in replay_orders."),
+        *_PROVENANCE,
+        Field("from_ns", _I64, "ns", "First time replayed, UTC ns."),
+        Field("through_ns", _I64, "ns", "Last time replayed, UTC ns."),
+        Field("run_at_ns", _I64, "ns", "When the run was written, UTC ns."),
+    ),
+    key=("run_id", "set_no"),
+    ts="run_at_ns",
+    by_run=True,
+)
+
+REPLAY_FILLS = TableSchema(
+    name="replay_fills",
+    meaning="One row per execution of a replay; prices and quantities of the second venue count in that instrument's ticks and lots.",
+    fields=(
+        _RUN_ID,
+        _SET_NO,
+        Field("venue_no", _I8, "1", "0 the instrument quoted (the folder's), 1 the one hedged on."),
+        _exch_ts("When the execution happened, by the venue's clock; UTC ns."),
+        _local_ts("When the strategy knew of it; UTC ns."),
+        Field("order_id", _I64, "id", "The set's own number of the order.", climbs=True),
+        Field("side", _I8, "sign", "Our side: +1 bought, -1 sold."),
+        Field("price_ticks", _I64, "tick", "Price in ticks.", climbs=True),
+        Field("qty_lots", _I64, "lot", "Quantity in lots."),
+        Field("leaves_lots", _I64, "lot", "What the order still had to fill afterwards."),
+        Field("maker", _BOOL, "flag", "True when our resting order was hit, false when we took."),
+        Field("purpose", _I8, "code", "Why the order was sent: 0 quote, 1 hedge, 2 flatten."),
+        Field("mid_half_ticks", _I64, "half tick", "Best bid plus best ask in ticks just before the execution.", climbs=True),
+        Field("fee_nano", _I64, "1e-9 currency", "Fee in billionths of the currency; a rebate is negative."),
+        Field("position_lots", _I64, "lot", "The set's position at that venue afterwards, + = long."),
+        Field("arrived_ns", _I64, "ns", "When the order reached the venue, UTC ns.", climbs=True),
+        Field("front_arrival_lots", _F64, "lot", "Quantity ahead of the order in its queue on arrival; null where it had no queue.", nullable=True),
+        Field("front_fill_lots", _F64, "lot", "Quantity still ahead just before the execution, by the queue model; null as above.", nullable=True),
+        Field(
+            "decided_mid_half_ticks",
+            _I64,
+            "half tick",
+            "Best bid plus best ask in ticks as the decision that sent the order saw it; 0 where unknown.",
+            climbs=True,
+        ),
+    ),
+    key=("run_id", "set_no", "venue_no", "order_id", "leaves_lots"),
+    ts="exch_ts",
+    day_of="local_ts",
+    by_run=True,
+)
+
+REPLAY_ORDERS = TableSchema(
+    name="replay_orders",
+    meaning="One row per request of a replay that kept its order log: orders, cancels and modifications, and what the venue said.",
+    fields=(
+        _RUN_ID,
+        _SET_NO,
+        Field("request_no", _I64, "1", "Number of the request within its set, from 0, in the order logged.", climbs=True),
+        Field("venue_no", _I8, "1", "0 the instrument quoted (the folder's), 1 the one hedged on."),
+        Field("order_id", _I64, "id", "The set's own number of the order.", climbs=True),
+        Field("action", _I8, "code", "1 place, 2 cancel, 3 modify."),
+        Field("side", _I8, "sign", "+1 buy, -1 sell."),
+        Field("price_ticks", _I64, "tick", "Limit price asked for, in ticks.", climbs=True),
+        Field("qty_lots", _I64, "lot", "Quantity asked for, in lots."),
+        Field("time_in_force", _I8, "code", "0 good till cancelled, 1 post-only, 2 immediate or cancel, 3 fill or kill."),
+        Field("order_type", _I8, "code", "0 limit, 1 market."),
+        Field("purpose", _I8, "code", "0 quote, 1 hedge, 2 flatten."),
+        Field("sent_ns", _I64, "ns", "When it was sent, UTC ns.", climbs=True),
+        Field("arrived_ns", _I64, "ns", "When the venue had it, UTC ns; -1 = it never arrived.", climbs=True),
+        Field("answered_ns", _I64, "ns", "When the strategy had the answer, UTC ns; -1 = not before the end.", climbs=True),
+        Field(
+            "outcome",
+            _I8,
+            "code",
+            "What became of it on arrival: 0 pending, 1 resting, 2 filled, 3 expired, 4 cancelled, 5 modified, 6 rejected, 7 lost on the way.",
+        ),
+    ),
+    key=("run_id", "set_no", "request_no"),
+    ts="sent_ns",
+    day_of="sent_ns",
+    by_run=True,
+)
+
+REPLAY_EQUITY = TableSchema(
+    name="replay_equity",
+    meaning="One row per sample of a set's account during a replay, on an even grid of time; the last one is the end of the run.",
+    fields=(
+        _RUN_ID,
+        _SET_NO,
+        Field("ts_ns", _I64, "ns", "Time of the sample, UTC ns.", climbs=True),
+        Field(
+            "equity",
+            _F64,
+            "quote",
+            "Profit since the start at the mids, all venues, fees and funding in; an inverse contract's base valued at the mid.",
+        ),
+        Field("position_lots", _I64, "lot", "Position on the first venue, + = long.", climbs=True),
+        Field("hedge_position_lots", _I64, "lot", "Position on the second venue in its lots, + = long; 0 without one."),
+        Field("mid_half_ticks", _I64, "half tick", "Best bid plus best ask of the first venue, in ticks.", climbs=True),
+        Field(
+            "liquidation_distance_frac",
+            _F64,
+            "frac",
+            "How far the price may move against the position until liquidation, a fraction of the mid; null when flat or where margin is not tracked.",
+            nullable=True,
+        ),
+    ),
+    key=("run_id", "set_no", "ts_ns"),
+    ts="ts_ns",
+    day_of="ts_ns",
+    by_run=True,
+)
+
 LIVE_FILLS = TableSchema(
     name="live_fills",
     meaning="One row per fill of the live runner, whatever its mode.",
@@ -548,6 +717,10 @@ TABLES: Final[dict[str, TableSchema]] = {
         SWEEP_POINTS,
         BACKTESTS,
         FILLS,
+        REPLAY_RUNS,
+        REPLAY_FILLS,
+        REPLAY_ORDERS,
+        REPLAY_EQUITY,
         LIVE_FILLS,
         FUNDING_RATES,
         OPPORTUNITIES,
@@ -575,7 +748,8 @@ def tables_markdown() -> str:
         "Files lie under `<lake>/<table>/venue=<venue>/symbol=<symbol>/date=<UTC day>/part-0.parquet`. `venue`, `symbol` and `date` come from the",
         "folders; DuckDB views show them as columns, and add `ts`, a UTC timestamp in microseconds of the column named with each table. Times ending in",
         "`_ts` or `_ns` are nanoseconds since 1970, UTC. Files with ticks or lots carry `tick_size` and `lot_size` as metadata. The views of tape, trades,",
-        "book_top and book_state show complete partitions only: those with a row in data_quality.",
+        "book_top and book_state show complete partitions only: those with a row in data_quality. The tables of replays hold one file per run,",
+        "`part-<run_id>.parquet`, so that runs neither merge nor wait for each other; to forget a run, remove its files.",
     ]
     for schema in TABLES.values():
         lines += [

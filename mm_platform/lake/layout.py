@@ -5,6 +5,7 @@ Belongs here: the mapping between (table, partition) and paths, its validation, 
 
 ```
 <lake>/<table>/venue=<venue>/symbol=<symbol>/date=<YYYY-MM-DD>/part-0.parquet
+<lake>/<table>/venue=<venue>/symbol=<symbol>/date=<YYYY-MM-DD>/part-<run>.parquet    tables by run: one file per run, part-0 never exists
 <lake>/<table>/venue=~schema/symbol=~schema/date=9999-12-31/part-schema.parquet    no rows; the last file of any glob over the table
 <lake>/.commits/    commit records and the lists of temporaries of open commits
 <lake>/.locks/      one file per writer lock
@@ -29,12 +30,14 @@ from mm_platform.core.instrument import InstrumentId
 from mm_platform.core.units import utc_date
 
 DATA_FILE: Final = "part-0.parquet"
+FILES: Final = "part-*.parquet"
 SCHEMA_FILE: Final = "part-schema.parquet"
 GLOB: Final = "*/*/*/part-*.parquet"
 COMMITS: Final = ".commits"
 LOCKS: Final = ".locks"
 _SCHEMA_FOLDERS: Final = ("venue=~schema", "symbol=~schema", "date=9999-12-31")
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_RUN: Final = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,9 +81,22 @@ class Partition:
         return f"{self.venue}:{self.symbol} {self.date.isoformat()}"
 
 
-def data_path(root: Path, table: str, partition: Partition) -> Path:
-    """The file that holds one partition of one table."""
-    return root / table / partition.folder / DATA_FILE
+def data_path(root: Path, table: str, partition: Partition, run: str = "") -> Path:
+    """The file that holds one partition of one table; of a table by run, the rows of one run (hexadecimal digits).
+
+    Raises
+    ------
+    ConfigError
+        A run id that is not 8 to 64 lower-case hexadecimal digits (it becomes a file name).
+    """
+    if run and not _RUN.fullmatch(run):
+        raise ConfigError(f"table {table}: run id {run!r} is not 8 to 64 hexadecimal digits in lower case; use a hash of what was run")
+    return root / table / partition.folder / (f"part-{run}.parquet" if run else DATA_FILE)
+
+
+def data_paths(root: Path, table: str, partition: Partition) -> list[Path]:
+    """The files of one partition that are there, sorted: one, or one per run."""
+    return sorted((root / table / partition.folder).glob(FILES))
 
 
 def schema_path(root: Path, table: str) -> Path:
@@ -102,7 +118,7 @@ def list_partitions(root: Path, table: str) -> list[Partition]:
             continue
         for symbol_dir in _hive_folders(venue_dir, "symbol"):
             for date_dir in _hive_folders(symbol_dir, "date"):
-                if (date_dir / DATA_FILE).exists():
+                if any(date_dir.glob(FILES)):
                     found.append(_partition_of(date_dir))
     return sorted(found)
 

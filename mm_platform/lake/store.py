@@ -23,7 +23,18 @@ from mm_platform.core.instrument import InstrumentId
 from mm_platform.lake.columns import Columns, constant_column, mask_column, table_of
 from mm_platform.lake.commit import Commit, no_step, recover
 from mm_platform.lake.fields import PARTITION_FIELDS, TABLES, TableSchema, table_schema
-from mm_platform.lake.layout import COMMITS, LOCKS, Partition, data_path, list_partitions, make_folder, schema_path, sync_file, sync_folder
+from mm_platform.lake.layout import (
+    COMMITS,
+    LOCKS,
+    Partition,
+    data_path,
+    data_paths,
+    list_partitions,
+    make_folder,
+    schema_path,
+    sync_file,
+    sync_folder,
+)
 from mm_platform.lake.locks import LakeBusy, WriterLock
 from mm_platform.lake.writer import GRID_KEYS, TableWriter, parquet_options, read_metadata
 
@@ -81,12 +92,12 @@ class Lake:
         """Days of an instrument's market data that were ingested to the end (those with a quality row), sorted."""
         return [p for p in self.partitions("data_quality") if p.instrument == instrument]
 
-    def path(self, table: str, partition: Partition) -> Path:
-        """The file of one partition, whether or not it exists."""
-        return data_path(self.root, table_schema(table).name, partition)
+    def path(self, table: str, partition: Partition, run: str = "") -> Path:
+        """The file of one partition (of one run, for tables by run), whether or not it exists."""
+        return data_path(self.root, table_schema(table).name, partition, run)
 
     def read(self, table: str, *, instrument: InstrumentId, dates: Sequence[date], columns: Sequence[str] | None = None) -> Any:
-        """Rows of one instrument over some days, in the order of `dates`, each day as written.
+        """Rows of one instrument over some days, in the order of `dates`, each day as written (tables by run: run after run).
 
         Parameters
         ----------
@@ -118,16 +129,16 @@ class Lake:
             schema.field(name)
         partitions = [Partition.of(instrument, day) for day in dates]
         marker = "data_quality" if schema.raw else table
-        absent = [p for p in partitions if not (self.path(marker, p).exists() and self.path(table, p).exists())]
+        absent = [p for p in partitions if not (data_paths(self.root, marker, p) and data_paths(self.root, table, p))]
         if absent:
             there = [p.date.isoformat() for p in self.partitions(marker) if p.instrument == instrument]
             raise DataError(
                 f"table {table}: {instrument} has no {'complete ' if schema.raw else ''}data on {', '.join(p.date.isoformat() for p in absent)}; "
                 f"the lake {self.root} has {', '.join(there) or 'no days of it'}"
             )
-        return pa.concat_tables([self._read_one(schema, p, stored, wanted) for p in partitions])
+        return pa.concat_tables([self._read_one(schema, p, path, stored, wanted) for p in partitions for path in data_paths(self.root, table, p)])
 
-    def metadata(self, table: str, partition: Partition) -> dict[str, str]:
+    def metadata(self, table: str, partition: Partition, run: str = "") -> dict[str, str]:
         """Facts stored with a file (`tick_size`, `lot_size`, ...).
 
         Raises
@@ -136,7 +147,7 @@ class Lake:
             The partition is absent.
         """
         try:
-            return read_metadata(self.path(table, partition))
+            return read_metadata(self.path(table, partition, run))
         except FileNotFoundError:
             raise DataError(f"table {table}: no partition {partition} in the lake {self.root}") from None
 
@@ -157,10 +168,10 @@ class Lake:
 
         return Commit(self.root, lock, release, step)
 
-    def write(self, table: str, partition: Partition, data: Any | Columns, metadata: Mapping[str, str] | None = None) -> None:
-        """Replace one partition of one table in a commit of its own; see `Commit.writer`."""
+    def write(self, table: str, partition: Partition, data: Any | Columns, metadata: Mapping[str, str] | None = None, *, run: str = "") -> None:
+        """Replace one partition of one table (of one run, for tables by run) in a commit of its own; see `Commit.writer`."""
         with self.begin() as commit:
-            commit.write(table, partition, data, metadata)
+            commit.write(table, partition, data, metadata, run=run)
             commit.commit()
 
     def upsert(
@@ -173,7 +184,7 @@ class Lake:
     ) -> None:
         """Merge rows into one partition: a row whose key is there replaces the old one, others are added; sorted by key.
 
-        For small tables (fills, rates, results): the partition is read and written whole.
+        For small tables (fills, rates, results): the partition is read and written whole. Not for tables by run, whose files are replaced whole.
 
         Parameters
         ----------
@@ -210,7 +221,7 @@ class Lake:
                 facts = dict(metadata or {})
                 if self.path(table, partition).exists():
                     facts = self._merged_facts(table, partition, facts)
-                    old = self._read_one(schema, partition, list(schema.names), list(schema.names))
+                    old = self._read_one(schema, partition, self.path(table, partition), list(schema.names), list(schema.names))
                     kept = old.filter(mask_column([key not in new_keys for key in _keys(old, by)]))
                     new = pa.concat_tables([kept.cast(schema.arrow_schema), new])
                 self.write(table, partition, new.sort_by([(name, "ascending") for name in by]), facts)
@@ -266,8 +277,7 @@ class Lake:
             else:
                 held.release()
 
-    def _read_one(self, schema: TableSchema, partition: Partition, stored: list[str], wanted: list[str]) -> Any:
-        path = self.path(schema.name, partition)
+    def _read_one(self, schema: TableSchema, partition: Partition, path: Path, stored: list[str], wanted: list[str]) -> Any:
         with pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(schema.arrow_schema):
                 raise DataError(f"{path}: columns are {_columns_text(file.schema_arrow)}; the registry says {_columns_text(schema.arrow_schema)}")

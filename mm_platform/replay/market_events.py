@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from mm_platform.core.book_state import BookState
 from mm_platform.core.errors import DataError
 from mm_platform.core.events import AnyEvent, BookDelta, BookSnapshot, BookTop, Funding, InstrumentStatus, MarkPrice, Trade
 from mm_platform.tape.layout import LAST, NOT_MARKET, Kind
@@ -27,9 +28,12 @@ _BOOK: Final = 1
 
 
 class EventBuilder:
-    """Turns rows, handed in piece by piece, into (local_ts, number, event) with ascending numbers; keeps an unfinished message."""
+    """Turns rows, handed in piece by piece, into (local_ts, number, event) with ascending numbers; keeps an unfinished message.
 
-    def __init__(self, instrument: str) -> None:
+    instrument : the id that events carry. book : the book before the first row.
+    """
+
+    def __init__(self, instrument: str, book: BookState | None = None) -> None:
         self._instrument = instrument
         self._count = 0
         # the message being collected: what it is (0 = nothing), when, its levels, which sides were cleared
@@ -39,6 +43,12 @@ class EventBuilder:
         self._seq = -1
         self._levels: list[tuple[int, int, int]] = []
         self._cleared: set[int] = set()
+        # the book as of the rows read so far: what a clear of one side removes must be named level by level
+        self._book: dict[int, dict[int, int]] = {1: {}, -1: {}}
+        self._removed: dict[int, list[int]] = {1: [], -1: []}
+        if book is not None:
+            self._book[1].update(zip(book.bid_ticks.tolist(), book.bid_lots.tolist(), strict=True))
+            self._book[-1].update(zip(book.ask_ticks.tolist(), book.ask_lots.tolist(), strict=True))
         self._index_price = math.nan
         self._mark_price = math.nan
 
@@ -57,7 +67,7 @@ class EventBuilder:
     ) -> Iterator[tuple[int, int, AnyEvent]]:
         """Events of these rows (columns of the tape as plain lists), in row order.
 
-        Raises `DataError` for a clear of one side only: as an event it would need the other side's levels.
+        A clear of the whole book with its levels is a snapshot. A clear of one side, or down to a price, is a delta that removes its levels.
         """
         instrument = self._instrument
         for lt, et, k, s, f, p, q, n, v, a in zip(local_ts, exch_ts, kind, side, flags, price_ticks, qty_lots, seq, value, aux, strict=True):
@@ -69,9 +79,11 @@ class EventBuilder:
                 if n > self._seq:
                     self._seq = n
                 if k == _CLEAR:
-                    self._clear(s)
+                    self._clear(s, p)
                 else:
                     self._levels.append((s, p, q))
+                    if k != _TOP:
+                        self._keep(s, p, q)
                 if f & LAST:
                     yield self._close()
                 continue
@@ -117,9 +129,26 @@ class EventBuilder:
         self._count += 1
         return local_ts, self._count, event
 
-    def _clear(self, side: int) -> None:
-        self._cleared |= {1, -1} if side == 0 else {side}
-        self._levels = [level for level in self._levels if level[0] not in self._cleared]
+    def _keep(self, side: int, price_ticks: int, lots: int) -> None:
+        if lots > 0:
+            self._book[side][price_ticks] = lots
+        else:
+            self._book[side].pop(price_ticks, None)
+
+    def _clear(self, side: int, price_ticks: int) -> None:
+        if side != 0 and price_ticks != 0:
+            gone = [p for p in self._book[side] if (p - price_ticks) * side >= 0]
+            self._levels = [level for level in self._levels if level[0] != side or level[1] not in gone]
+            self._levels.extend((side, p, 0) for p in gone)
+            for p in gone:
+                del self._book[side][p]
+            return
+        sides = {1, -1} if side == 0 else {side}
+        for s in sides:
+            self._removed[s] += self._book[s]
+            self._book[s].clear()
+        self._cleared |= sides
+        self._levels = [level for level in self._levels if level[0] not in sides]
 
     def _close(self) -> tuple[int, int, AnyEvent]:
         instrument, et, lt = self._instrument, self._exch_ts, self._local_ts
@@ -144,9 +173,13 @@ class EventBuilder:
                 seq=self._seq,
             )
         else:
-            raise DataError(f"{instrument}: a clear of one side at {et} ns without the other in its message; rebuild the tape with whole-book clears")
+            (side,) = self._cleared
+            restated = {p for s, p, _ in self._levels if s == side}
+            gone = tuple((side, p, 0) for p in dict.fromkeys(self._removed[side]) if p not in restated)
+            event = BookDelta(instrument=instrument, exch_ts=et, local_ts=lt, levels=gone + tuple(self._levels), seq=self._seq)
         self._what = 0
         self._seq = -1
         self._levels = []
         self._cleared = set()
+        self._removed = {1: [], -1: []}
         return self._numbered(lt, event)

@@ -1,196 +1,272 @@
-"""Run a strategy over a tape: tape, features and a schedule of parameters in, a result out.
+"""Run strategies over tapes: tapes, features and parameters in, results out.
 
-Belongs here: assembling the loop's arrays, cutting the run where parameters change, refusing what a fit has seen, turning statuses into
-errors. Does not belong here: the loop itself (`replay.loop`), files, choosing parameters.
+Belongs here: checks of whole inputs before a run starts, windows of prices, cutting tapes into pieces. Does not belong here: the run itself
+(`replay.session`, `replay.loop`), files, choosing parameters.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
-from mm_platform.core.errors import DataError, InvariantError
+from mm_platform.core.errors import DataError
 from mm_platform.core.units import NS_PER_S, iso_utc
-from mm_platform.kernels.accounting import identity_residual_quanta, ledger_equity_quote, ledger_mark, new_ledger
-from mm_platform.kernels.book import book_top, load_book
-from mm_platform.kernels.decision import DecisionParams, new_actions, new_local_state
-from mm_platform.kernels.exchange import MOST_EXECUTIONS, new_executions, new_own_orders
-from mm_platform.kernels.venue import DEPTH_SEQ, MID_HALF, VENUE_I_SIZE, VenueState
-from mm_platform.replay import loop
-from mm_platform.replay.messages import new_fill_log, new_queue
-from mm_platform.replay.result import FillTable, ReplayResult, RunCounters
+from mm_platform.kernels.accounting import Money, money_of
+from mm_platform.kernels.decision import DecisionParams
+from mm_platform.replay.result import ReplayResult
+from mm_platform.replay.schedule import ScheduledParameters, check_schedule
+from mm_platform.replay.session import ReplaySession, RunOptions
 from mm_platform.replay.settings import ReplaySettings
-from mm_platform.tape.book_path import BOOK_CAPACITY, book_at
+from mm_platform.replay.shard import MarketPiece, SetInput, VenueModel
+from mm_platform.replay.strategy import UserStrategy
+from mm_platform.tape.book_path import window_of
 from mm_platform.tape.features import Features
 from mm_platform.tape.layout import Kind, Tape
 
-_ERRORS: Final = {
-    loop.BOOK_FULL: f"the venue's book outgrew {BOOK_CAPACITY} levels on one side",
-    loop.QUEUE_FULL: "more messages in flight than the queues hold; the latency is longer than the strategy can wait",
-    loop.EXECUTIONS_FULL: "one event executed more of our orders than the buffers hold",
-}
+__all__ = [
+    "MarketPiece",
+    "ReplaySession",
+    "RunOptions",
+    "ScheduledParameters",
+    "SetInput",
+    "VenueInput",
+    "VenueModel",
+    "cut",
+    "replay",
+    "replay_many",
+    "replay_pieces",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduledParameters:
-    """Parameters in force from `from_ns` on (local time), fitted on data up to `fitted_through_ns` (-1: not fitted, e.g. set by hand)."""
+class VenueInput:
+    """A venue of a run with its data.
 
-    from_ns: int
-    params: DecisionParams
-    fitted_through_ns: int = -1
+    tape, features : rows in venue order, and what was known on the decision grid of the same tape. settings : how the venue is modelled.
+    window_ticks : prices the book holds, from the tape unless given.
+    """
+
+    tape: Tape
+    features: Features
+    settings: ReplaySettings
+    window_ticks: tuple[int, int] | None = None
+
+    def model(self) -> VenueModel:
+        """The venue without its data."""
+        return VenueModel(
+            spec=self.tape.spec,
+            settings=self.settings,
+            window_ticks=window_of(self.tape) if self.window_ticks is None else self.window_ticks,
+            initial_book=self.tape.initial_book,
+            tape_sha256=self.tape.sha256,
+            clock_repaired=self.tape.clock_repaired,
+        )
 
 
 def replay(
     tape: Tape, features: Features, schedule: Sequence[ScheduledParameters], settings: ReplaySettings, *, end_ns: int | None = None
 ) -> ReplayResult:
-    """Replay one strategy from the first scheduled time to `end_ns` (exclusive; default: past the last row and grid point).
+    """Replay one set on one venue from the first scheduled time to `end_ns` (exclusive; default: past the last row and grid point).
 
     Parameters
     ----------
     tape, features
         Rows in venue order, and what was known on the decision grid of the same tape.
     schedule
-        Ascending by `from_ns`. The run starts at the first entry; the venue's book is brought there first, without our orders.
+        Ascending by `from_ns`. The set starts at the first entry; the venue's book is brought there first, without our orders.
     settings
         Venue model and latencies.
 
     Raises
     ------
     DataError
-        Empty tape or schedule, an inverse contract, a funding stamp without a rate, a judged row that a fit has seen, an unknown model, a book
-        or queue that outgrows its bound.
+        As `replay_many`.
     """
-    if len(tape) == 0 or len(features.grid_ts) == 0:
-        raise DataError(f"{tape.spec.instrument}: nothing to replay: {len(tape)} rows, {len(features.grid_ts)} decisions")
-    if not schedule:
-        raise DataError(f"{tape.spec.instrument}: no parameters to replay with")
-    if tape.spec.contract == "inverse":
-        raise DataError(
-            f"{tape.spec.instrument} is an inverse contract: the ledger counts linear and spot money, its P&L would be wrong; use a linear one"
-        )
-    for before, after in itertools.pairwise(schedule):
-        if after.from_ns <= before.from_ns:
-            raise DataError(f"schedule is not ascending: {after.from_ns} follows {before.from_ns}")
-    for entry in schedule:
-        if entry.fitted_through_ns >= entry.from_ns:
-            raise DataError(
-                f"{tape.spec.instrument}: parameters in force from {iso_utc(entry.from_ns)} were fitted through {iso_utc(entry.fitted_through_ns)}: "
-                "replay refuses to judge rows that a fit has seen; fit on earlier data or judge later rows"
-            )
-    start_ns = schedule[0].from_ns
-    last_ns = int(max(tape.exch_ts[-1], tape.local_ts.max(), features.grid_ts[-1])) + NS_PER_S
-    stop_ns = last_ns if end_ns is None else end_ns
-    if stop_ns <= start_ns:
-        raise DataError(f"{tape.spec.instrument}: the run would end ({iso_utc(stop_ns)}) before it starts ({iso_utc(start_ns)})")
+    return replay_many([VenueInput(tape, features, settings)], [SetInput(schedule)], end_ns=end_ns)[0]
 
+
+def replay_many(
+    venues: Sequence[VenueInput],
+    sets: Sequence[SetInput],
+    *,
+    strategy: UserStrategy | None = None,
+    options: RunOptions = RunOptions(),  # noqa: B008 - immutable
+    end_ns: int | None = None,
+    currency_rate: Fraction | None = None,
+    extra: npt.NDArray[np.float64] | None = None,
+) -> list[ReplayResult]:
+    """Replay many sets in one pass over the rows; each set's result is that of a run of its own, bit for bit.
+
+    Parameters
+    ----------
+    venues
+        The venue that is quoted, and at most one to hedge on.
+    sets
+        Parameter sets with their schedules; latencies and ends of their own where they have any.
+    strategy
+        A user's strategy instead of the platform's; the schedules' parameters are then its numbers.
+    options
+        Threads and sinks.
+    end_ns
+        End of the run (exclusive; default: a second past the last row and decision).
+    currency_rate
+        What one unit of the second venue's currency is worth in the first's.
+    extra : float64, shape (decisions, k)
+        Features of the user's own for its strategy.
+
+    Raises
+    ------
+    DataError
+        Before the run starts: an empty or unsorted tape, features of another tape, a set without parameters or with parameters of another
+        instrument, a nan among them, a row that a fit has seen, an unknown model, a crossed book to start from, a funding stamp without a rate.
+        During the run: a market that leaves the book's window, or a run that outgrows its bounds.
+    """
+    if not 1 <= len(venues) <= 2:
+        raise DataError(f"a run has one venue or two, got {len(venues)}")
+    for venue in venues:
+        _check_venue(venue)
+    starts = _check_sets(venues, sets, strategy)
+    name = venues[0].tape.spec.instrument
+    last = max(max(int(v.tape.exch_ts[-1]), int(v.tape.local_ts.max()), int(v.features.grid_ts[-1])) for v in venues) + NS_PER_S
+    stop = last if end_ns is None else end_ns
+    for number, (one, start) in enumerate(zip(sets, starts, strict=True)):
+        ends = stop if one.end_ns is None else min(one.end_ns, stop)
+        if ends <= start:
+            raise DataError(f"{name}: set {number} would end ({iso_utc(ends)}) before it starts ({iso_utc(start)})")
+    for venue in venues:
+        _check_funding(venue.tape, min(starts), stop)
+    session = ReplaySession([v.model() for v in venues], sets, strategy=strategy, options=options, currency_rate=currency_rate)
+    session.advance(_until(MarketPiece(last, tuple(v.tape for v in venues), tuple(v.features for v in venues), extra), stop))
+    return session.finish()
+
+
+def replay_pieces(
+    pieces: Iterable[MarketPiece],
+    venues: Sequence[VenueModel],
+    sets: Sequence[SetInput],
+    *,
+    strategy: UserStrategy | None = None,
+    options: RunOptions = RunOptions(),  # noqa: B008 - immutable
+    currency_rate: Fraction | None = None,
+) -> list[ReplayResult]:
+    """The same over a market that comes in pieces: memory holds one piece, and the results.
+
+    Each piece is checked when it comes. A set that has no end of its own ends with the last piece.
+    """
+    for number, one in enumerate(sets):
+        check_schedule(f"{venues[0].spec.instrument}, set {number}", one.schedule)
+    session = ReplaySession(venues, sets, strategy=strategy, options=options, currency_rate=currency_rate)
+    for piece in pieces:
+        for tape in piece.tapes:
+            tape.validate()
+            _check_funding(tape, min(one.schedule[0].from_ns for one in sets), piece.until_ns)
+        session.advance(piece)
+    if not session.has_begun:
+        raise DataError(f"{venues[0].spec.instrument}: nothing to replay: no piece of the market came")
+    return session.finish()
+
+
+def cut(venues: Sequence[VenueInput], at_ns: Sequence[int], until_ns: int, extra: npt.NDArray[np.float64] | None = None) -> Iterator[MarketPiece]:
+    """Pieces of whole tapes, cut at ascending times and ended at `until_ns` (views, no copies)."""
+    edges = [-(2**62), *at_ns, until_ns]
+    for start, end in itertools.pairwise(edges):
+        lo, hi = np.searchsorted(venues[0].features.grid_ts, (start, end), side="left")
+        yield MarketPiece(
+            end,
+            tuple(v.tape.slice_exch(start, end, v.tape.initial_book) for v in venues),
+            tuple(v.features.between(start, end) for v in venues),
+            None if extra is None else extra[lo:hi],
+        )
+
+
+def _until(piece: MarketPiece, stop_ns: int) -> MarketPiece:
+    """A piece without what happens from `stop_ns` on."""
+    if all(len(t) == 0 or t.exch_ts[-1] < stop_ns for t in piece.tapes) and all(len(f) == 0 or f.grid_ts[-1] < stop_ns for f in piece.features):
+        return MarketPiece(stop_ns, piece.tapes, piece.features, piece.extra)
+    n = int(np.searchsorted(piece.features[0].grid_ts, stop_ns, side="left"))
+    return MarketPiece(
+        stop_ns,
+        tuple(t.slice_exch(-(2**62), stop_ns, t.initial_book) for t in piece.tapes),
+        tuple(f.between(-(2**62), stop_ns) for f in piece.features),
+        None if piece.extra is None else piece.extra[:n],
+    )
+
+
+def _check_venue(venue: VenueInput) -> None:
+    tape, features = venue.tape, venue.features
+    name = tape.spec.instrument
+    if len(tape) == 0 or len(features.grid_ts) == 0:
+        raise DataError(f"{name}: nothing to replay: {len(tape)} rows, {len(features.grid_ts)} decisions")
+    tape.validate()
+    back = np.flatnonzero(np.diff(features.grid_ts) <= 0)
+    if len(back):
+        i = int(back[0]) + 1
+        raise DataError(f"{name}: decision {i}: grid time {features.grid_ts[i]} does not come after the one before it ({features.grid_ts[i - 1]})")
+    # the touch is made of the tape's own prices, but for levels that stood before a cut and were not restated: a few may be strange, not most
+    book = tape.initial_book
+    ends = [int(side[k]) for side in (book.bid_ticks, book.ask_ticks) if len(side) for k in (0, -1)]
+    low = min([int(np.min(tape.price_ticks, where=tape.price_ticks > 0, initial=2**62)), *ends])
+    high = max([int(tape.price_ticks.max()), *ends])
+    known = features.valid & (features.grid_ts >= tape.local_ts[0])
+    strange = np.flatnonzero(known & ((features.bid_ticks < low) | (features.ask_ticks > high)))
+    if len(strange) and len(strange) > np.count_nonzero(known) // 2:
+        g = int(strange[0])
+        raise DataError(
+            f"{name}: features are of another tape: at decision {g} ({iso_utc(int(features.grid_ts[g]))}) the touch is {features.bid_ticks[g]} to "
+            f"{features.ask_ticks[g]} ticks, the tape's prices lie from {low} to {high}; compute the features from this tape"
+        )
+
+
+def _check_sets(venues: Sequence[VenueInput], sets: Sequence[SetInput], strategy: UserStrategy | None) -> list[int]:
+    """Refuse what no run can start with; the sets' starts."""
+    name = venues[0].tape.spec.instrument
+    if not sets:
+        raise DataError(f"{name}: no parameter sets to replay")
+    for number, one in enumerate(sets):
+        check_schedule(f"{name}, set {number}", one.schedule)
+        if one.latencies is not None:
+            if len(one.latencies) != len(venues):
+                raise DataError(f"{name}, set {number}: {len(one.latencies)} latencies for {len(venues)} venue(s)")
+            for venue, latency in zip(venues, one.latencies, strict=True):
+                venue.settings.check_latency(latency)
+        if strategy is not None:
+            continue
+        for k, entry in enumerate(one.schedule):
+            where = f"{name}, set {number}, entry {k} of its schedule"
+            if not isinstance(entry.params, DecisionParams):
+                raise DataError(f"{where}: parameters are {type(entry.params).__name__}, expected DecisionParams; a user's own go with a strategy")
+            _check_instrument(where, "money", entry.params.money, venues[0].tape)
+            if (entry.params.hedge_venue.present == 1) != (len(venues) == 2):
+                raise DataError(
+                    f"{where}: hedge_venue.present is {entry.params.hedge_venue.present} in a run of {len(venues)} venue(s); "
+                    "give a second venue exactly where the parameters hedge on one"
+                )
+            if len(venues) == 2:
+                _check_instrument(where, "hedge_venue.money", entry.params.hedge_venue.money, venues[1].tape)
+    return [one.schedule[0].from_ns for one in sets]
+
+
+def _check_instrument(where: str, what: str, money: Money, tape: Tape) -> None:
+    own = money_of(tape.spec)
+    for name in ("lot_base", "tick_size", "lot_quote"):
+        # nan is not another instrument: it is refused by name when the parameters are packed
+        seen, expected = getattr(money, name), getattr(own, name)
+        if seen == seen and seen != expected:
+            raise DataError(
+                f"{where}: {what}.{name} is {seen}, the tape's instrument {tape.spec.instrument} has {expected}; "
+                "the parameters are of another instrument"
+            )
+
+
+def _check_funding(tape: Tape, start_ns: int, stop_ns: int) -> None:
     stamps = np.flatnonzero((tape.kind == Kind.FUNDING) & (tape.exch_ts >= start_ns) & (tape.exch_ts < stop_ns) & ~np.isfinite(tape.value))
     if len(stamps):
         raise DataError(
             f"{tape.spec.instrument}: the funding stamp of {iso_utc(int(tape.exch_ts[stamps[0]]))} states no rate ({len(stamps)} such stamps in the run): "
             "what was paid is not known; state the rate or leave the stamp out"
         )
-
-    capacity = 4096
-    while True:
-        run, status = _run_once(tape, features, schedule, settings, start_ns, stop_ns, capacity)
-        if status != loop.FILL_LOG_FULL:
-            break
-        capacity *= 8
-    if status != loop.DONE:
-        raise DataError(f"{tape.spec.instrument}: {_ERRORS[status]}")
-    if identity_residual_quanta(run.venue.ledger) != 0:
-        raise InvariantError(
-            f"{tape.spec.instrument}: the ledger's parts do not sum to its total (off by {identity_residual_quanta(run.venue.ledger)} quanta)"
-        )
-    return _result(tape, settings, schedule, run, start_ns, stop_ns)
-
-
-def _run_once(
-    tape: Tape, features: Features, schedule: Sequence[ScheduledParameters], settings: ReplaySettings, start_ns: int, stop_ns: int, capacity: int
-) -> tuple[loop.Run, int]:
-    first_row = int(np.searchsorted(tape.exch_ts, start_ns, side="left"))
-    first_grid = int(np.searchsorted(features.grid_ts, start_ns, side="left"))
-    first = schedule[0].params
-    state = book_at(tape, start_ns)
-    venue = VenueState(load_book(state, BOOK_CAPACITY), new_own_orders(), new_executions(), np.zeros(VENUE_I_SIZE, dtype=np.int64), new_ledger())
-    venue.i[DEPTH_SEQ] = state.seq
-    bid, _, ask, _ = book_top(venue.book)
-    if bid > 0 and ask > bid:
-        venue.i[MID_HALF] = bid + ask
-    settled = (tape.kind == Kind.FUNDING) & (tape.local_ts >= start_ns)
-    order = np.argsort(tape.local_ts[settled], kind="stable")
-    stamps = loop.Stamps(tape.local_ts[settled][order], tape.value[settled][order], tape.aux[settled][order])
-    n_samples = len(features.grid_ts) // settings.sample_every + 2
-    samples = loop.Samples(
-        settings.sample_every,
-        np.zeros(n_samples, dtype=np.int64),
-        np.zeros(n_samples),
-        np.zeros(n_samples, dtype=np.int64),
-        np.zeros(n_samples, dtype=np.int64),
-    )
-    cursor = np.zeros(loop.CURSOR_SIZE, dtype=np.int64)
-    cursor[loop.ROW] = first_row
-    cursor[loop.GRID] = first_grid
-    run = loop.Run(
-        cursor,
-        np.zeros(loop.COUNTERS_SIZE, dtype=np.int64),
-        venue,
-        new_local_state(start_ns, first.orders),
-        new_actions(),
-        new_queue(),
-        new_queue(4 * MOST_EXECUTIONS),
-        new_fill_log(capacity),
-        samples,
-    )
-    rows = loop.Rows(tape.exch_ts, tape.kind, tape.side, tape.flags, tape.price_ticks, tape.qty_lots, tape.seq, tape.value, tape.aux)
-    grid = loop.Grid(
-        features.grid_ts,
-        features.valid.astype(np.int8),
-        features.bid_ticks,
-        features.ask_ticks,
-        features.microprice,
-        features.order_flow_imbalance,
-        features.kyle_lambda,
-        features.short_volatility,
-    )
-    exchange = settings.exchange_params(tape.spec.lot_base)
-    latency = loop.Latency(settings.entry_latency_ns, settings.response_latency_ns)
-    span = loop.replay_span.compiled
-    for k, entry in enumerate(schedule):
-        until = min(schedule[k + 1].from_ns, stop_ns) if k + 1 < len(schedule) else stop_ns
-        status = span(entry.params, exchange, latency, rows, grid, stamps, run, until)
-        if status != loop.DONE:
-            return run, status
-    if run.venue.i[MID_HALF] != 0:
-        ledger_mark(run.venue.ledger, int(run.venue.i[MID_HALF]))
-    return run, loop.DONE
-
-
-def _result(
-    tape: Tape, settings: ReplaySettings, schedule: Sequence[ScheduledParameters], run: loop.Run, start_ns: int, stop_ns: int
-) -> ReplayResult:
-    samples = int(run.cursor[loop.SAMPLE])
-    final = float(ledger_equity_quote(run.venue.ledger, schedule[-1].params.money))
-    end = min(stop_ns, int(tape.exch_ts[-1]))
-    if samples:
-        # the grid goes on until the last row has been seen, which is after it happened: samples stay in order of time
-        end = max(end, int(run.samples.ts[samples - 1]))
-    return ReplayResult(
-        spec=tape.spec,
-        settings=settings,
-        tape_sha256=tape.sha256,
-        clock_repaired=tape.clock_repaired,
-        from_ns=start_ns,
-        through_ns=end,
-        ledger=run.venue.ledger.copy(),
-        fills=FillTable.from_log(run.fills),
-        sample_ts=np.append(run.samples.ts[:samples], end),
-        sample_equity_quote=np.append(run.samples.equity_quote[:samples], final),
-        sample_position_lots=np.append(run.samples.position_lots[:samples], run.venue.ledger[0]),
-        sample_mid_half_ticks=np.append(run.samples.mid_half_ticks[:samples], run.venue.i[MID_HALF]),
-        counters=RunCounters.from_array(run.counters),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,16 +13,17 @@ from mm_platform.replay.result import ReplayResult
 from mm_platform.report.page import write
 from mm_platform.tape.book_path import mid_path
 from mm_platform.workflow.fits import fit_segments
-from mm_platform.workflow.inputs import load_inputs
+from mm_platform.workflow.inputs import Inputs, load_inputs
 from mm_platform.workflow.judge import report_of, run_chosen
-from mm_platform.workflow.points import Point
+from mm_platform.workflow.points import FittedSegment, Point, point_id, point_parameters
 from mm_platform.workflow.progress import Progress, silent
 from mm_platform.workflow.record import ChosenPoint, RecordedGate, load_chosen
+from mm_platform.workflow.replay_store import keep_run, run_row
 
 
 @dataclass(frozen=True, slots=True)
 class Backtested:
-    """One point's run; money in quote, mark-outs of maker fills in bps by horizon in s."""
+    """One point's run; money in quote, mark-outs of maker fills in bps by horizon in s. `run_id` names it in the lake's replay tables."""
 
     instrument: str
     risk_aversion: float
@@ -34,6 +36,8 @@ class Backtested:
     attribution: dict[str, float]
     markouts_bps: dict[float, float]
     report: Path
+    run_id: str
+    assumptions: tuple[str, ...]
 
     def text(self) -> str:
         threshold = "never hedging" if self.hedge_threshold is None else f"hedging beyond {self.hedge_threshold:g} units"
@@ -43,12 +47,13 @@ class Backtested:
             f"{self.instrument}: risk aversion {self.risk_aversion:g}, {threshold}\n"
             f"P&L {self.total_pnl:+,.2f} quote = {parts}\n"
             f"annualised Sharpe {self.sharpe_ratio:.1f}, drawdown {self.max_drawdown_frac:.2%}, {self.maker_fills} maker and {self.taker_fills} taker fills\n"
-            f"mark-outs of maker fills, bps: {marks}\nreport: {self.report}"
+            f"mark-outs of maker fills, bps: {marks}\n"
+            f"lake: run {self.run_id} in replay_runs, replay_fills and replay_equity\nreport: {self.report}"
         )
 
 
 def run_backtest(settings: Settings, risk_aversion: float | None, hedge_threshold: float | None, progress: Progress = silent) -> Backtested:
-    """Replay one point over the judging stretch of the newest days.
+    """Replay one point over the judging stretch of the newest days; the lake keeps the run, a page shows it.
 
     Parameters
     ----------
@@ -74,12 +79,17 @@ def run_backtest(settings: Settings, risk_aversion: float | None, hedge_threshol
         reasons = "; ".join(dict.fromkeys(r for s in segments for r in s.refused))
         raise CalibrationError(f"{settings.instrument}: every fit of the stretch was refused, nothing can be quoted: {reasons}")
     mids = mid_path(inputs.tape)
+    lake = Lake.open(settings.lake)
+    run = point_id(settings, inputs.tape.spec, segments, point, inputs.tape.sha256, result.settings)
+    told = _parameters(settings, inputs, segments, point)
+    keep_run(lake, result, run_row(result, parameters=told, capital_quote=settings.gate.capital_quote, mids=mids, tape=inputs.tape), run)
     place = settings.state_dir / "backtests" / inputs.instrument.venue / inputs.instrument.symbol
     label = f"gamma-{point.risk_aversion:g}-hedge-{'never' if point.hedge_threshold is None else f'{point.hedge_threshold:g}'}"
-    quality = Lake.open(settings.lake).read("data_quality", instrument=inputs.instrument, dates=inputs.days).to_pylist()
+    quality = lake.read("data_quality", instrument=inputs.instrument, dates=inputs.days).to_pylist()
     page = report_of(settings, inputs, _stand_in(settings, point, inputs.tape.sha256), _NOT_JUDGED, result, mids, None, quality)
-    path = write(replace(page, title=f"Backtest {label}"), place / f"{inputs.through}-{label}.html")
-    return _answer(settings, point, result, page.markouts_bps, path)
+    notes = (*page.notes, *result.assumptions.sentences())
+    path = write(replace(page, title=f"Backtest {label}", notes=notes), place / f"{inputs.through}-{label}.html")
+    return _answer(settings, point, result, page.markouts_bps, path, run)
 
 
 _NOT_JUDGED = RecordedGate(verdict="not judged", checks=(), blocks_seen=0, blocks_needed=0, days_to_record=0.0)
@@ -119,7 +129,19 @@ def _stand_in(settings: Settings, point: Point, sha256: str) -> ChosenPoint:
     )
 
 
-def _answer(settings: Settings, point: Point, result: ReplayResult, markouts: dict[float, float], path: Path) -> Backtested:
+def _parameters(settings: Settings, inputs: Inputs, segments: Sequence[FittedSegment], point: Point) -> dict[str, object]:
+    """What the run quoted with, as the table of runs tells it: the point, and the values of every stretch."""
+    stretches = []
+    for fitted in segments:
+        values: dict[str, object] = {}
+        if fitted.usable:
+            pset = point_parameters(settings, inputs.tape.spec, fitted, point, inputs.tape.sha256)
+            values = {name: value.value for name, value in pset.values.items()}
+        stretches.append({"from_ns": fitted.segment.judge_from_ns, "fitted_through_ns": fitted.fits.fitted_through_ns, "values": values})
+    return {"risk_aversion": point.risk_aversion, "hedge_threshold_units": point.hedge_threshold, "stretches": stretches}
+
+
+def _answer(settings: Settings, point: Point, result: ReplayResult, markouts: dict[float, float], path: Path, run: str) -> Backtested:
     parts = result.attribution
     capital = settings.gate.capital_quote
     return Backtested(
@@ -140,4 +162,6 @@ def _answer(settings: Settings, point: Point, result: ReplayResult, markouts: di
         },
         markouts_bps=markouts,
         report=path,
+        run_id=run,
+        assumptions=tuple(result.assumptions.sentences()),
     )

@@ -1,7 +1,7 @@
-"""Evaluate points of a sweep: one replay per point and part, in worker processes over shared arrays.
+"""Evaluate points of a sweep: batches of them, each replayed in one of the executor's workers over shared arrays.
 
-Belongs here: building a point's schedule from the segments' fits, running it, reading the numbers out. Does not belong here: choosing
-(`calibration.selection`), storing (`workflow.sweep`).
+Belongs here: building a point's schedule from the segments' fits, cutting the grid into batches, running one, reading the numbers out. Does not
+belong here: choosing (`calibration.selection`), storing (`workflow.sweep`), where workers live (`execution`).
 """
 
 from __future__ import annotations
@@ -19,21 +19,27 @@ import numpy.typing as npt
 from mm_platform.calibration.fit_set import FitSet
 from mm_platform.calibration.walk_forward import Segment
 from mm_platform.config import Settings
+from mm_platform.core.errors import ConfigError
 from mm_platform.core.instrument import InstrumentSpec
 from mm_platform.core.parameters import ParameterSet, canonical_json
+from mm_platform.core.units import NS_PER_S
 from mm_platform.engine.settings import EngineLimits, decision_params
-from mm_platform.execution.local import LocalExecutor
+from mm_platform.kernels.decision import DecisionParams
 from mm_platform.replay.result import ReplayResult
 from mm_platform.replay.run import ScheduledParameters, replay
 from mm_platform.replay.settings import ReplaySettings
 from mm_platform.tape.features import Features
 from mm_platform.tape.layout import COLUMNS, BookState, Tape
 from mm_platform.workflow.code_version import code_version
+from mm_platform.workflow.executors import executor
 from mm_platform.workflow.from_settings import replay_settings
 from mm_platform.workflow.strategy import parameter_set
 
 Part = Literal["in_sample", "out_of_sample"]
 PARTS: Final[tuple[Part, Part]] = ("in_sample", "out_of_sample")
+_BATCHES_PER_WORKER: Final = 4
+# a batch's logs are in memory together
+_MOST_POINTS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,14 @@ class Point:
 class Job:
     point: Point
     part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Points of one part that a worker replays together."""
+
+    part: Part
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +151,14 @@ def schedule(
 ) -> list[ScheduledParameters]:
     """Parameters segment by segment. Where a fit was refused the last accepted set stands with an unknown sigma: it quotes nothing, still hedges."""
     entries: list[ScheduledParameters] = []
+    params: DecisionParams | None = None
     for fitted in segments:
         if fitted.usable:
             params = decision_params(point_parameters(settings, spec, fitted, point, dataset_sha256), spec, limits)
             entries.append(ScheduledParameters(fitted.segment.judge_from_ns, params, fitted.fits.fitted_through_ns))
-        elif entries:
-            silent = entries[-1].params._replace(quote=entries[-1].params.quote._replace(sigma=math.nan))
-            entries.append(ScheduledParameters(fitted.segment.judge_from_ns, silent))
+        elif params is not None:
+            params = params._replace(quote=params.quote._replace(sigma=math.nan))
+            entries.append(ScheduledParameters(fitted.segment.judge_from_ns, params))
     return entries
 
 
@@ -161,14 +176,46 @@ def point_id(
     return digest.hexdigest()[:32]
 
 
-def run_point(shared: _Shared, job: Job) -> ReplayResult:
-    """One replay."""
-    entries = schedule(shared.settings, shared.tape.spec, shared.limits, shared.parts[job.part], job.point, shared.tape.sha256)
-    return replay(shared.tape, shared.features, entries, shared.replay, end_ns=shared.ends[job.part])
+def batches(jobs: Sequence[Job], workers: int) -> list[Batch]:
+    """Cut jobs into batches: several per worker, so that none waits long for the last one and a killed sweep has lost little.
+
+    Parameters
+    ----------
+    jobs
+        In the order the results are wanted in, as far as parts are not mixed.
+    workers : int
+        How many batches are worked on at a time.
+    """
+    size = min(_MOST_POINTS, max(1, -(-len(jobs) // (_BATCHES_PER_WORKER * workers))))
+    cut: list[Batch] = []
+    for part in dict.fromkeys(job.part for job in jobs):
+        points = [job.point for job in jobs if job.part == part]
+        cut += [Batch(part, tuple(points[i : i + size])) for i in range(0, len(points), size)]
+    return cut
 
 
-def _evaluate(job: Job, shared: _Shared) -> PointResult:
-    result = run_point(shared, job)
+def _replays(shared: _Shared, batch: Batch, end_ns: int) -> list[ReplayResult]:
+    """The batch's replays, in its order."""
+    segments = shared.parts[batch.part]
+    return [
+        replay(
+            shared.tape,
+            shared.features,
+            schedule(shared.settings, shared.tape.spec, shared.limits, segments, point, shared.tape.sha256),
+            shared.replay,
+            end_ns=end_ns,
+        )
+        for point in batch.points
+    ]
+
+
+def evaluate(batch: Batch, shared: _Shared) -> list[PointResult]:
+    """What a worker does with a batch; the results do not depend on how the points were batched."""
+    results = _replays(shared, batch, shared.ends[batch.part])
+    return [_numbers(shared, Job(point, batch.part), result) for point, result in zip(batch.points, results, strict=True)]
+
+
+def _numbers(shared: _Shared, job: Job, result: ReplayResult) -> PointResult:
     capital = shared.settings.gate.capital_quote
     parts = result.attribution
     c = result.counters
@@ -209,7 +256,12 @@ def _drawdown_quote(equity: npt.NDArray[np.float64]) -> float:
 
 
 def _build(arrays: dict[str, npt.NDArray[Any]], rest: tuple[Any, ...]) -> _Shared:
-    spec, seq, sha256, repaired, feature_names, parts, ends, settings, limits, run = rest
+    spec, seq, sha256, repaired, feature_names, parts, ends, settings, limits, run, code = rest
+    if code != code_version():
+        raise ConfigError(
+            f"a worker has the code {code_version()}, the sweep was started with {code}: install the same version on every machine, and do not change"
+            " it while a sweep runs"
+        )
     book = BookState(arrays["bid_ticks_0"], arrays["bid_lots_0"], arrays["ask_ticks_0"], arrays["ask_lots_0"], seq)
     tape = Tape(spec=spec, initial_book=book, sha256=sha256, clock_repaired=repaired, **{name: arrays[name] for name in COLUMNS})
     features = Features(**{name: arrays[f"feature_{name}"] for name in feature_names})
@@ -225,17 +277,37 @@ def evaluate_points(
     limits: EngineLimits,
     jobs: Sequence[Job],
     workers: int | None,
-) -> Iterator[PointResult]:
-    """Results in the jobs' order. Compiles once in this process first, so that workers find the machine code on disk."""
+) -> Iterator[list[PointResult]]:
+    """Results batch by batch, in the jobs' order within a part, each batch as soon as those before it are done.
+
+    Parameters
+    ----------
+    settings
+        `[execution]` says where they run.
+    ends
+        Where each part ends (exclusive), ns.
+    jobs
+        None twice.
+    workers
+        In place of `sweep.workers`.
+    """
+    if not jobs:
+        return
     arrays: dict[str, npt.NDArray[Any]] = dict(tape.columns())
     book = tape.initial_book
     arrays |= {"bid_ticks_0": book.bid_ticks, "bid_lots_0": book.bid_lots, "ask_ticks_0": book.ask_ticks, "ask_lots_0": book.ask_lots}
     columns = features.columns()
     arrays |= {f"feature_{name}": column for name, column in columns.items()}
-    rest = (tape.spec, book.seq, tape.sha256, tape.clock_repaired, tuple(columns), parts, ends, settings, limits, replay_settings(settings))
-    executor = LocalExecutor(workers)
-    if not jobs:
-        return
-    first = _evaluate(jobs[0], _build(arrays, rest))
-    yield first
-    yield from executor.map_arrays(_evaluate, jobs[1:], arrays, rest, _build)
+    run = replay_settings(settings)
+    rest = (tape.spec, book.seq, tape.sha256, tape.clock_repaired, tuple(columns), parts, ends, settings, limits, run, code_version())
+    where = executor(settings, workers)
+    cut = batches(jobs, where.workers)
+    if len(cut) > 1 and where.workers > 1 and not settings.execution.address:
+        _compile(_build(arrays, rest), cut[0])
+    yield from where.map_arrays(evaluate, cut, arrays, rest, _build)
+
+
+def _compile(shared: _Shared, batch: Batch) -> None:
+    """Have the machine code on this machine's disk before the workers ask for it: else each of them compiles the replay at the same time."""
+    first = next(f.segment.judge_from_ns for f in shared.parts[batch.part] if f.usable)
+    _replays(shared, Batch(batch.part, batch.points[:1]), first + 2 * round(shared.settings.signals.step_s * NS_PER_S))

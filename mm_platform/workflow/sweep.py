@@ -1,4 +1,7 @@
-"""The sweep step: every point of risk aversion x hedge threshold on both parts, one chosen on the earlier, all kept in the lake."""
+"""The sweep step: every point of risk aversion x hedge threshold on both parts, one chosen on the earlier, all kept in the lake.
+
+Points go to the lake as they are done, and are known by their id: a sweep that was killed goes on where it was.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +90,12 @@ def choose(settings: Settings, through: date | None = None, *, workers: int | No
     ------
     DataError
         No complete day, or too little data to divide.
+    ConfigError
+        `execution.backend` is "ray" and it is not installed, or has other code than this.
+    ConnectivityError
+        No cluster at `execution.address`.
+    WorkerLostError
+        Workers died on the same points again and again; what was done before is kept.
     """
     inputs = load_inputs(settings, through)
     parts = fitted_parts(settings, inputs, progress)
@@ -104,12 +113,13 @@ def choose(settings: Settings, through: date | None = None, *, workers: int | No
     known = _known_points(lake, inputs, set(ids.values()))
     todo = [job for job in jobs if ids[job] not in known]
     results: dict[Job, PointResult] = {job: known[ids[job]] for job in jobs if ids[job] in known}
-    count = workers if workers is not None else (settings.sweep.workers or None)
     progress("sweep", 0, len(todo))
-    for done, result in enumerate(
-        evaluate_points(settings, inputs.tape, inputs.features, parts, part_ends(inputs), engine_limits(settings), todo, count), 1
-    ):
-        results[Job(result.point, result.part)] = result
+    done = 0
+    for batch in evaluate_points(settings, inputs.tape, inputs.features, parts, part_ends(inputs), engine_limits(settings), todo, workers):
+        # kept as they come: whatever ends this process, these are not computed again
+        lake.upsert("sweep_points", _partition(inputs), table_of_rows(TABLES["sweep_points"], [_row(r, sweep_id, False, inputs) for r in batch]))
+        results |= {Job(result.point, result.part): result for result in batch}
+        done += len(batch)
         progress("sweep", done, len(todo))
     chosen = _choose(settings, inputs, grid, parts, results, sweep_id)
     _write_points(lake, inputs, results, chosen, folder(settings, inputs.through))

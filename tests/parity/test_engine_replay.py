@@ -20,16 +20,12 @@ from mm_platform.core.parameters import ParameterSet, canonical_json
 from mm_platform.core.units import NS_PER_MS, NS_PER_S
 from mm_platform.engine.engine import Engine
 from mm_platform.engine.settings import EngineLimits, EngineSettings, decision_params
-from mm_platform.kernels.accounting import FUNDING, money_of, new_ledger
-from mm_platform.kernels.book import book_top, load_book
-from mm_platform.kernels.decision import ACT_PLACE, new_actions, new_local_state
-from mm_platform.kernels.exchange import new_executions, new_own_orders
+from mm_platform.kernels.accounting import FUNDING, money_of
+from mm_platform.kernels.exchange import GTX, IOC
 from mm_platform.kernels.orders import PURPOSES
 from mm_platform.kernels.signals import SignalParams
-from mm_platform.kernels.venue import DEPTH_SEQ, MID_HALF, VENUE_I_SIZE, VenueState
+from mm_platform.kernels.venue import PLACE
 from mm_platform.lake.store import Lake
-from mm_platform.replay import loop
-from mm_platform.replay.messages import new_fill_log, new_queue
 from mm_platform.replay.run import ScheduledParameters, replay
 from mm_platform.replay.settings import ReplaySettings
 from mm_platform.replay.venue import SimulatedVenue, VenueStart, tape_chunks
@@ -129,81 +125,23 @@ def run_engine(
 
 
 def run_replay(tape: Tape, grid: Features, pset: ParameterSet, settings: ReplaySettings, limits: EngineLimits) -> Trail:
-    """The compiled loop, cut after every decision so that the requests can be read."""
+    """The compiled loop, with its order log."""
     params = decision_params(pset, tape.spec, limits)
-    start = int(grid.grid_ts[0])
-    result = replay(tape, grid, [ScheduledParameters(start, params)], settings)
-    fills = [
-        tuple(int(x) for x in row)
-        for row in zip(
-            result.fills.exch_ts,
-            result.fills.local_ts,
-            result.fills.order_id,
-            result.fills.side,
-            result.fills.price_ticks,
-            result.fills.lots,
-            result.fills.leaves_lots,
-            result.fills.maker,
-            result.fills.mid_half_ticks,
-            result.fills.fee_nano,
-            strict=True,
-        )
-    ]
-    return Trail(_requests(tape, grid, params, settings), fills, result.ledger.tolist())
-
-
-def _requests(tape: Tape, grid: Features, params: object, settings: ReplaySettings) -> list[tuple[object, ...]]:
-    # rows seen before the first decision do not concern our orders: the venue starts from the tape's own first row
-    venue = VenueState(load_book(tape.initial_book), new_own_orders(), new_executions(), np.zeros(VENUE_I_SIZE, dtype=np.int64), new_ledger())
-    venue.i[DEPTH_SEQ] = tape.initial_book.seq
-    bid, _, ask, _ = book_top(venue.book)
-    if bid > 0 and ask > bid:
-        venue.i[MID_HALF] = bid + ask
-    n = len(grid.grid_ts)
-    samples = loop.Samples(10**9, *(np.zeros(4, dtype=t) for t in (np.int64, np.float64, np.int64, np.int64)))
-    state = new_local_state(int(grid.grid_ts[0]), params.orders)  # type: ignore[attr-defined]
-    run = loop.Run(
-        np.zeros(loop.CURSOR_SIZE, dtype=np.int64),
-        np.zeros(loop.COUNTERS_SIZE, dtype=np.int64),
-        venue,
-        state,
-        new_actions(),
-        new_queue(),
-        new_queue(),
-        new_fill_log(100_000),
-        samples,
-    )
-    rows = loop.Rows(tape.exch_ts, tape.kind, tape.side, tape.flags, tape.price_ticks, tape.qty_lots, tape.seq, tape.value, tape.aux)
-    decisions = loop.Grid(
-        grid.grid_ts,
-        grid.valid.astype(np.int8),
-        grid.bid_ticks,
-        grid.ask_ticks,
-        grid.microprice,
-        grid.order_flow_imbalance,
-        grid.kyle_lambda,
-        grid.short_volatility,
-    )
-    settled = np.flatnonzero(tape.kind == Kind.FUNDING)
-    settled = settled[np.argsort(tape.local_ts[settled], kind="stable")]
-    stamps = loop.Stamps(tape.local_ts[settled], tape.value[settled], tape.aux[settled])
-    exchange = settings.exchange_params(tape.spec.lot_base)
-    latency = loop.Latency(settings.entry_latency_ns, settings.response_latency_ns)
-    out: list[tuple[object, ...]] = []
-    tif = {1: "GTX", 2: "IOC"}
-    for g in range(n):
-        now = int(grid.grid_ts[g])
-        # one past the decision: it and everything before it has happened
-        assert loop.replay_span.compiled(params, exchange, latency, rows, decisions, stamps, run, now + 1) == loop.DONE
-        a = run.actions
-        for k in range(int(a.n[0])):
-            if a.kind[k] == ACT_PLACE:
-                out.append(
-                    (now, "place", *(int(x[k]) for x in (a.id, a.side, a.price_ticks, a.lots)), tif[int(a.tif[k])], PURPOSES[int(a.purpose[k])])
-                )
-            else:
-                out.append((now, "cancel", int(a.id[k])))
-    return out
+    result = replay(tape, grid, [ScheduledParameters(int(grid.grid_ts[0]), params)], dataclasses.replace(settings, order_log=True))
+    f = result.fills
+    columns = (f.exch_ts, f.local_ts, f.order_id, f.side, f.price_ticks, f.lots, f.leaves_lots, f.maker, f.mid_half_ticks, f.fee_nano)
+    fills = [tuple(int(x) for x in row) for row in zip(*columns, strict=True)]
+    assert result.orders is not None
+    o = result.orders
+    requests: list[tuple[object, ...]] = []
+    tif = {GTX: "GTX", IOC: "IOC"}
+    for k in range(len(o)):
+        if o.action[k] == PLACE:
+            what = (int(x[k]) for x in (o.order_id, o.side, o.price_ticks, o.lots))
+            requests.append((int(o.sent_ns[k]), "place", *what, tif[int(o.tif[k])], PURPOSES[int(o.purpose[k])]))
+        else:
+            requests.append((int(o.sent_ns[k]), "cancel", int(o.order_id[k])))
+    return Trail(requests, fills, result.ledger.tolist())
 
 
 def hand_made() -> Tape:

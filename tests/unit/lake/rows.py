@@ -18,6 +18,7 @@ ETH = InstrumentId.parse("okx:ETH-USDT")
 DAY = date(2026, 3, 1)
 NEXT_DAY = date(2026, 3, 2)
 GRID = {"tick_size": "0.1", "lot_size": "0.001"}
+RUN = "0123456789abcdef"
 
 
 def rows_of(schema: TableSchema, day: date, n: int, generation: int = 0) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from mm_platform.lake.catalog import build_catalog, connect, query
 from mm_platform.lake.fields import TABLES
 from mm_platform.lake.store import Lake, Partition
 
-from .rows import BTC, DAY, ETH, GRID, NEXT_DAY, rows_of, write_day
+from .rows import BTC, DAY, ETH, GRID, NEXT_DAY, RUN, rows_of, write_day
 
 WRITING = Path(__file__).with_name("writing.py")
 
@@ -38,7 +38,7 @@ def test_schema_files_are_never_seen(lake, opened, filled):
         write_day(lake, BTC, DAY, 3)
         for table in TABLES:
             if not lake.partitions(table):
-                lake.write(table, Partition.of(BTC, DAY), rows_of(TABLES[table], DAY, 3), GRID)
+                lake.write(table, Partition.of(BTC, DAY), rows_of(TABLES[table], DAY, 3), GRID, run=RUN if TABLES[table].by_run else "")
     con = connect(lake.root) if opened == "connection" else duckdb.connect(str(build_catalog(lake.root)), read_only=True)
     for table in TABLES:
         venues, last, rows = con.sql(f"SELECT list_sort(list(DISTINCT venue)), max(date), count(*) FROM {table}").fetchall()[0]

@@ -26,6 +26,10 @@ def test_tables_of_the_contract_are_there():
         "sweep_points",
         "backtests",
         "fills",
+        "replay_runs",
+        "replay_fills",
+        "replay_orders",
+        "replay_equity",
         "funding_rates",
         "opportunities",
         "parameter_sets",
@@ -53,6 +57,9 @@ def test_every_field_says_what_it_is(schema):
         assert f.type in (pa.int8(), pa.int16(), pa.int64(), pa.float64(), pa.bool_(), pa.string())
         if f.name.endswith(("_ns", "_ts")):
             assert (f.unit, f.type) == ("ns", pa.int64())
+        if f.name.endswith("_half_ticks"):
+            assert f.unit == "half tick"
+            continue
         for suffix, unit in (("_ticks", "tick"), ("_lots", "lot"), ("_bps", "bps"), ("_s", "s"), ("_h", "h")):
             if f.name.endswith(suffix):
                 assert f.unit == unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date, datetime
 
 import numpy as np
@@ -16,7 +17,7 @@ from mm_platform.lake.fields import TABLES
 from mm_platform.lake.layout import schema_path
 from mm_platform.lake.store import Lake, Partition
 
-from .rows import BTC, DAY, ETH, GRID, NEXT_DAY, rows_of, write_day
+from .rows import BTC, DAY, ETH, GRID, NEXT_DAY, RUN, rows_of, write_day
 
 PARTITION = Partition.of(BTC, DAY)
 
@@ -31,7 +32,7 @@ def test_every_table_comes_back_as_written(lake, schema):
     write_day(lake, BTC, DAY, 3)
     n = 1 if schema.name == "data_quality" else 50
     rows = rows_of(schema, DAY, n, 4)
-    lake.write(schema.name, PARTITION, rows, GRID)
+    lake.write(schema.name, PARTITION, rows, GRID, run=RUN if schema.by_run else "")
     table = lake.read(schema.name, instrument=BTC, dates=[DAY])
     assert table.column_names == [*schema.names, "venue", "symbol", "date"]
     assert table.select(schema.names).cast(schema.arrow_schema).validate(full=True) is None
@@ -192,3 +193,42 @@ def test_dates_before_1970_and_far_away(lake):
     for day in (date(1969, 12, 31), date(2100, 1, 1)):
         lake.write("fits", Partition.of(BTC, day), rows_of(TABLES["fits"], day, 1))
         assert lake.read("fits", instrument=BTC, dates=[day]).column("date").to_pylist() == [day]
+
+
+def test_runs_lie_side_by_side_and_each_replaces_only_itself(lake):
+    other = "fedcba9876543210"
+    with lake.begin() as first, lake.begin() as second:  # no run waits for another's lock
+        first.write("replay_orders", PARTITION, rows_of(TABLES["replay_orders"], DAY, 3, 1), GRID, run=RUN)
+        second.write("replay_orders", PARTITION, rows_of(TABLES["replay_orders"], DAY, 4, 2), GRID, run=other)
+        second.commit()
+        first.commit()
+    read = lake.read("replay_orders", instrument=BTC, dates=[DAY], columns=["qty_lots"])
+    assert numpy_column(read, "qty_lots").tolist() == [1] * 3 + [2] * 4
+    assert lake.metadata("replay_orders", PARTITION, other)["tick_size"] == "0.1"
+    lake.write("replay_orders", PARTITION, rows_of(TABLES["replay_orders"], DAY, 2, 3), GRID, run=RUN)
+    read = lake.read("replay_orders", instrument=BTC, dates=[DAY], columns=["qty_lots"])
+    assert numpy_column(read, "qty_lots").tolist() == [3] * 2 + [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("table", "run", "message"),
+    [
+        ("replay_fills", "", "holds one file per run: name the run"),
+        ("trades", RUN, "is not divided by run"),
+        ("replay_fills", "../../escape", "run id '../../escape' is not 8 to 64 hexadecimal digits"),
+    ],
+)
+def test_a_run_is_named_where_and_only_where_the_table_has_runs(lake, table, run, message):
+    with lake.begin() as commit, pytest.raises(ConfigError, match=message):
+        commit.writer(table, PARTITION, GRID, run=run)
+
+
+def test_a_run_whose_writer_died_leaves_nothing(lake):
+    commit = lake.begin()
+    writer = commit.writer("replay_fills", PARTITION, GRID, run=RUN)
+    temporary = writer.temporary
+    assert temporary.exists()
+    os.close(commit._open_fd)  # as the kernel does for a process that dies
+    Lake.open(lake.root)
+    assert not temporary.exists()
+    assert lake.partitions("replay_fills") == []

@@ -12,25 +12,16 @@ from builders import SPEC, TapeBuilder, decision_params, random_tape
 from mm_platform.core.errors import DataError
 from mm_platform.core.units import NS_PER_S
 from mm_platform.kernels.accounting import POSITION
-from mm_platform.kernels.book import book_set, new_book
-from mm_platform.kernels.exchange import (
-    CONSERVATIVE,
-    GTX,
-    QUEUE_MODELS,
-    RESTING,
-    ExchangeParams,
-    exchange_arrive,
-    exchange_on_depth,
-    exchange_on_trade,
-    new_executions,
-    new_own_orders,
-)
+from mm_platform.kernels.exchange import FRONT, GTX, ID, LIMIT, NODE, RESTING
+from mm_platform.kernels.levels import CONSERVATIVE
+from mm_platform.kernels.queue import QUEUE_MODELS, compiled_params, exchange_params
 from mm_platform.kernels.risk import RiskParams
+from mm_platform.kernels.venue import CANCEL, PLACE, new_venue, venue_on_request, venue_on_row
 from mm_platform.replay.result import ReplayResult
 from mm_platform.replay.run import ScheduledParameters, replay
 from mm_platform.replay.settings import ReplaySettings
 from mm_platform.tape.features import compute_features
-from mm_platform.tape.layout import LAST, Tape
+from mm_platform.tape.layout import LAST, Kind, Tape
 
 SETTINGS = ReplaySettings(sample_every=1)
 
@@ -53,23 +44,22 @@ def quiet_market(seconds: int = 20) -> TapeBuilder:
 @pytest.mark.parametrize("model", ["log_prob", "power_prob", "power_prob2", "power_prob3"])
 def test_a_print_never_fills_more_than_it_printed(model: str) -> None:
     """Cancels can move an order beyond the front under these models; the next print, of any size, filled it by what it had been moved too far."""
-    x = ExchangeParams(CONSERVATIVE, QUEUE_MODELS[model], 0.5 if model == "power_prob3" else 3.0, 1, 1.0)
-    book, orders, executions = new_book(64), new_own_orders(), new_executions()
+    x = compiled_params(exchange_params(CONSERVATIVE, QUEUE_MODELS[model], 0.5 if model == "power_prob3" else 3.0, 1.0))
+    venue = new_venue(1, 8, 900, 1100)
+    row, ask = venue_on_row.compiled, venue_on_request.compiled
     overshot = 0
     rng = np.random.default_rng(5)
     for n in range(1, 400):
         front, back = int(rng.integers(2, 200)), int(rng.integers(0, 300))
-        book_set(book, 1, 1000, front)
-        assert exchange_arrive.compiled(x, book, orders, executions, n, 1, 1000, 500, GTX) == RESTING
-        executions.n[0] = 0
-        exchange_on_depth.compiled(x, book, orders, executions, 1, 1000, front + back, 0)
-        exchange_on_depth.compiled(x, book, orders, executions, 1, 1000, int(rng.integers(1, front)), 0)
-        overshot += orders.front_lots[0] < -1.0
-        exchange_on_trade.compiled(x, orders, executions, -1, 1000, 1)
-        assert int(executions.lots[: executions.n[0]].sum()) <= 1
-        orders.id[:] = 0
-        orders.counters[0] = 0
-        executions.n[0] = 0
+        row(x, venue, Kind.DEPTH, 1, LAST, 1000, float(front), -1)
+        assert ask(x, venue, n, n, 0, PLACE, n, 1, 1000, 500, GTX, LIMIT, 0) == RESTING
+        row(x, venue, Kind.DEPTH, 1, LAST, 1000, float(front + back), -1)
+        row(x, venue, Kind.DEPTH, 1, LAST, 1000, float(rng.integers(1, front)), -1)
+        (slot,) = np.flatnonzero(venue.own.orders[ID])
+        overshot += venue.own.fronts[FRONT, venue.own.orders[NODE, slot]] < -1.0
+        row(x, venue, Kind.TRADE, -1, LAST, 1000, 1.0, -1)
+        assert int(venue.executions.lots[: venue.executions.n[0]].sum()) <= 1
+        ask(x, venue, n, n, 0, CANCEL, n, 0, 0, 0, 0, 0, 0)
     assert overshot > 0
 
 
@@ -90,10 +80,11 @@ def test_a_stamp_without_a_rate_is_refused() -> None:
         run(build.tape())
 
 
-def test_an_inverse_contract_is_refused() -> None:
-    spec = msgspec.structs.replace(SPEC, contract="inverse")
-    with pytest.raises(DataError, match="inverse contract"):
-        run(random_tape(500, 1, spec=spec))
+def test_an_inverse_contract_is_accounted_in_base() -> None:
+    spec = msgspec.structs.replace(SPEC, contract="inverse", lot_size="1", multiplier="100")
+    result = run(random_tape(3_000, 1, spec=spec))
+    assert result.attribution.currency == "BTC"
+    assert result.attribution.residual_quanta == 0
 
 
 def test_flattening_walks_as_many_levels_as_there_are() -> None:

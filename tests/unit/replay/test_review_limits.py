@@ -15,6 +15,7 @@ from mm_platform.kernels.decision import (
     ACT_PLACE,
     COOLDOWN_UNTIL,
     HALTED_LATCH,
+    NO_VIEW,
     TOKENS,
     Actions,
     DecisionParams,
@@ -56,7 +57,7 @@ def placed(actions: Actions, purpose: int) -> list[int]:
 
 def decide(p: DecisionParams, state: LocalState) -> Actions:
     actions = new_actions()
-    decide_step.compiled(p, VIEW, state, actions, T0 + 10 * NS_PER_S)
+    decide_step.compiled(p, VIEW, NO_VIEW, state, actions, T0 + 10 * NS_PER_S)
     return actions
 
 
@@ -104,7 +105,7 @@ def test_a_hedge_leaves_room_for_the_quote_that_stands_beside_it() -> None:
     """Long 12 of 15 with an ask of 25: a hedge of 12 besides would end 25 short."""
     p = params(position_lots=15, order_lots=25, risk=RiskParams(40, 15, *OFF))  # type: ignore[arg-type]
     state = state_at(p, 12)
-    state.orders.status[local_add(state.orders, 1, -1, 500_010, 25, QUOTE)] = LIVE
+    state.orders.status[local_add(state.orders, 1, 0, -1, 500_010, 25, QUOTE)] = LIVE
     assert placed(decide(p, state), HEDGE) == [-2]
 
 
@@ -133,8 +134,8 @@ def test_a_hedge_that_the_budget_holds_back_cancels_nothing() -> None:
     state = state_at(p, 50)
     state.f[TOKENS] = 0.5
     # the bid that the hedge would hit stands where it is wanted
-    wanted = int(decide_step(p, VIEW, state_at(p, 50), new_actions(), T0 + 10 * NS_PER_S).wanted_bid_ticks)
-    state.orders.status[local_add(state.orders, 1, 1, wanted, 10, QUOTE)] = LIVE
+    wanted = int(decide_step(p, VIEW, NO_VIEW, state_at(p, 50), new_actions(), T0 + 10 * NS_PER_S).wanted_bid_ticks)
+    state.orders.status[local_add(state.orders, 1, 0, 1, wanted, 10, QUOTE)] = LIVE
     actions = decide(p, state)
     assert wanted > 0
     assert actions.n[0] == 0
@@ -145,10 +146,10 @@ def test_a_limit_that_comes_down_pulls_the_quote_that_stands_beyond_it() -> None
     """New parameters at a higher price make fewer lots of the same notional."""
     p = params(threshold=math.inf, risk=RiskParams(10, 95, *OFF))  # type: ignore[arg-type]
     state = state_at(p, 90)
-    wanted = int(decide_step(p, VIEW, state_at(p, 90), new_actions(), T0 + 10 * NS_PER_S).wanted_bid_ticks)
-    state.orders.status[local_add(state.orders, 1, 1, wanted, 10, QUOTE)] = LIVE
+    wanted = int(decide_step(p, VIEW, NO_VIEW, state_at(p, 90), new_actions(), T0 + 10 * NS_PER_S).wanted_bid_ticks)
+    state.orders.status[local_add(state.orders, 1, 0, 1, wanted, 10, QUOTE)] = LIVE
     actions = new_actions()
-    trace = decide_step.compiled(p, VIEW, state, actions, T0 + 10 * NS_PER_S)
+    trace = decide_step.compiled(p, VIEW, NO_VIEW, state, actions, T0 + 10 * NS_PER_S)
     assert wanted > 0
     assert (int(actions.kind[0]), int(actions.side[0])) == (ACT_CANCEL, 1)
     assert trace.reasons & LIMIT_BID

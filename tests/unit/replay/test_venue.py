@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+import numpy as np
 import pytest
 from builders import SPEC, T0, TapeBuilder, random_tape
 
@@ -28,8 +30,9 @@ from mm_platform.core.events import (
 )
 from mm_platform.core.units import NS_PER_MS, NS_PER_S
 from mm_platform.kernels.accounting import money_of
-from mm_platform.replay.settings import ReplaySettings
-from mm_platform.replay.venue import CANCEL_REJECTED, POST_ONLY_WOULD_CROSS, SimulatedVenue, VenueStart, tape_chunks
+from mm_platform.replay.latency import LatencyTable
+from mm_platform.replay.settings import ReplaySettings, SpotBalances
+from mm_platform.replay.venue import CANCEL_REJECTED, POST_ONLY_WOULD_CROSS, REQUEST_LOST, SimulatedVenue, VenueStart, tape_chunks
 from mm_platform.tape.layout import LAST, Kind, Tape
 
 NAME = SPEC.instrument
@@ -91,11 +94,59 @@ def test_rows_become_the_events_a_trader_sees() -> None:
     assert all(e.local_ts - e.exch_ts == 5 * NS_PER_MS for e in events)
 
 
-def test_one_sided_clear_is_refused_with_its_place() -> None:
-    b = TapeBuilder()
-    b.row(Kind.CLEAR, 1, 0, 0, 0, 5).row(Kind.SNAPSHOT, 1, LAST, 1000, 3, 5)
-    with pytest.raises(DataError, match=f"clear of one side at {T0} ns"):
-        drain(venue_of(b.tape()))
+def test_a_clear_of_one_side_names_the_levels_it_removes() -> None:
+    """Whole, with levels of its own message; and from the touch to a price."""
+    b = TapeBuilder().book(1000, 1002, 10, depth=3)
+    b.at(1).row(Kind.CLEAR, 1, 0, 0, 0, 5).row(Kind.SNAPSHOT, 1, LAST, 999, 3, 5)
+    b.at(2).row(Kind.CLEAR, -1, LAST, 1003, 0, 6)
+    venue = venue_of(b.tape())
+    venue.send(place(1, -1, 1004, 5, 0.1))
+    venue.send(place(2, 1, 1001, 5, 1.5))
+    events = drain(venue)
+    deltas = [e.levels for e in events if isinstance(e, BookDelta)]
+    assert deltas[1:] == [((1, 1000, 0), (1, 998, 0), (1, 999, 3)), ((-1, 1002, 0), (-1, 1003, 0))]
+    assert [e.client_id for e in events if isinstance(e, OrderAck)] == ["a-b-1", "a-b-2"]
+    assert not [e for e in events if isinstance(e, Fill)]
+
+
+def test_a_taker_of_ours_first_cancels_our_quotes_it_would_match() -> None:
+    venue = venue_of(TapeBuilder().book(1000, 1004, 10).at(5).trade(1, 1004, 1).tape())
+    venue.send(place(1, -1, 1002, 5, 0.1))
+    venue.send(place(2, 1, 1004, 4, 0.2, "IOC"))
+    events = [e for e in drain(venue) if isinstance(e, OrderAck | OrderUpdate | Fill)]
+    ack, cancelled, fill = events
+    assert isinstance(ack, OrderAck)
+    assert isinstance(cancelled, OrderUpdate)
+    assert (cancelled.client_id, cancelled.status, cancelled.leaves_lots) == ("a-b-1", "cancelled", 5)
+    assert isinstance(fill, Fill)
+    assert (fill.client_id, fill.price_ticks, fill.qty_lots) == ("a-b-2", 1004, 4)
+
+
+def test_prices_may_wander_far_beyond_where_they_began() -> None:
+    """The window of the book follows them, with orders and levels kept."""
+    b = TapeBuilder().book(10_000, 10_002, 10)
+    b.at(1).level(1, 10_001, 0, last=False)
+    for n in range(1, 60):
+        b.at(n).row(Kind.CLEAR, 0, 0, 0, 0).level(1, 10_000 + 1000 * n, 7, last=False).level(-1, 10_002 + 1000 * n, 7)
+    b.at(61).trade(-1, 9_000, 3)
+    venue = venue_of(b.tape())
+    venue.send(place(1, 1, 9_500, 5, 0.1))
+    (fill,) = [e for e in drain(venue) if isinstance(e, Fill)]
+    assert (fill.price_ticks, fill.qty_lots, fill.leaves_lots) == (9_500, 3, 2)
+
+
+def test_a_request_that_never_arrives_comes_back_after_the_round_trip() -> None:
+    lost = LatencyTable(np.array([T0 - NS_PER_S, T0 + 9 * NS_PER_S]), np.array([T0, 0]), np.array([T0 + NS_PER_S, T0 + 11 * NS_PER_S]))
+    settings = ReplaySettings(latency=lost)
+    tape = TapeBuilder().book(1000, 1002, 10).at(20).trade(-1, 990, 3).tape()
+    venue = SimulatedVenue(SPEC, tape_chunks(tape), settings, money_of(SPEC), VenueStart(tape.initial_book, T0))
+    venue.send(place(1, 1, 1000, 5, 0.1))
+    events = drain(venue)
+    (reject,) = [e for e in events if isinstance(e, OrderReject)]
+    assert (reject.client_id, reject.code) == ("a-b-1", REQUEST_LOST)
+    # the round trip is interpolated at the time of sending, 1.1 s after the first row of ten, between 2 and 2 s
+    assert reject.local_ts == T0 + 2_100 * NS_PER_MS
+    assert not [e for e in events if isinstance(e, Fill)]
 
 
 def test_the_book_before_the_first_row_comes_first() -> None:
@@ -123,8 +174,9 @@ def test_an_order_is_acknowledged_filled_and_cancelled() -> None:
     venue = venue_of(b.tape())
     venue.send(place(1, 1, 1000, 5, 0.1))
     venue.send(Cancel(instrument=NAME, ts=T0 + 3 * NS_PER_S // 2, client_id="a-b-1"))
-    got = [e for e in drain(venue) if isinstance(e, OrderAck | Fill | OrderUpdate)]
-    ack, fill, gone = got
+    events = drain(venue)
+    assert msgspec.json.encode(events), "a journal stores them: no numpy numbers"
+    ack, fill, gone = (e for e in events if isinstance(e, OrderAck | Fill | OrderUpdate))
     assert isinstance(ack, OrderAck)
     assert (ack.exch_ts, ack.local_ts) == (T0 + 110 * NS_PER_MS, T0 + 130 * NS_PER_MS)
     assert isinstance(fill, Fill)
@@ -197,7 +249,10 @@ def test_timers_interleave_and_do_not_keep_a_dead_market_alive() -> None:
 
 
 def test_what_it_does_not_have() -> None:
-    venue = venue_of(TapeBuilder().book().tape())
+    tape = TapeBuilder().book().tape()
+    with pytest.raises(ConfigError, match="neither spot balances nor margin"):
+        SimulatedVenue(SPEC, [tape], ReplaySettings(balances=SpotBalances(1, 1.0)), money_of(SPEC), VenueStart(tape.initial_book, T0))
+    venue = venue_of(tape)
     with pytest.raises(ConfigError, match="dead man"):
         venue.send(ArmDeadMan(instrument=NAME, ts=T0, timeout_ms=5))
     with pytest.raises(InvariantError, match="for the runner"):
