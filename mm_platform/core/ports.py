@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy.typing as npt
+if TYPE_CHECKING:
+    # the slim readers of the registry import this module and load no numpy
+    import numpy.typing as npt
 
 T = TypeVar("T")
 R = TypeVar("R")

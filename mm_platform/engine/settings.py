@@ -15,10 +15,11 @@ from mm_platform.core.errors import ConfigError
 from mm_platform.core.instrument import InstrumentId, InstrumentSpec
 from mm_platform.core.parameters import ParameterSet
 from mm_platform.core.units import NS_PER_S
-from mm_platform.kernels.accounting import base_per_lot, money_of, notional_quote
+from mm_platform.kernels.accounting import money_of
 from mm_platform.kernels.decision import DecisionParams
 from mm_platform.kernels.from_parameters import hedge_params, quote_params
 from mm_platform.kernels.hedging import BLIND_NAMES, LOT_TOLERANCE, NO_HEDGE_VENUE, HedgeVenue
+from mm_platform.kernels.money import base_per_lot, notional_quote
 from mm_platform.kernels.orders import OrderPolicy
 from mm_platform.kernels.risk import RiskParams
 from mm_platform.kernels.signals import SignalParams

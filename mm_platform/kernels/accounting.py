@@ -35,6 +35,7 @@ import numpy.typing as npt
 from mm_platform.core.errors import ConfigError
 from mm_platform.core.instrument import InstrumentSpec
 from mm_platform.kernels.jit import kernel
+from mm_platform.kernels.money import Money, fee_nano, notional_quote, worth_quanta
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
@@ -62,31 +63,6 @@ MICRO: Final = 1_000_000
 # an inverse lot is worth about this many quanta at a price of a million ticks: one tick moves it by a thousand, and 1e8 lots still fit
 _INVERSE_LOT_QUANTA: Final = 10**9
 _INVERSE_PRICE_TICKS: Final = 10**6
-
-
-class Money(NamedTuple):
-    """What turns integers into money.
-
-    Parameters
-    ----------
-    lot_base : float
-        Base per lot of a linear or spot contract; 0 for an inverse one.
-    tick_size : float
-        Quote per base per tick.
-    maker_fee, taker_fee : float
-        Fraction of notional; negative = rebate.
-    lot_quote : float
-        Quote per lot of an inverse contract; 0 says that the contract is not inverse.
-    quantum_base : float
-        Base per quantum of an inverse contract.
-    """
-
-    lot_base: float
-    tick_size: float
-    maker_fee: float
-    taker_fee: float
-    lot_quote: float = 0.0
-    quantum_base: float = 0.0
 
 
 class FeeTiers(NamedTuple):
@@ -141,38 +117,10 @@ def money_at(money: Money, tiers: FeeTiers, trailing_volume_micro: int) -> Money
 
 
 @kernel
-def worth_quanta(money: Money, half_ticks: int) -> int:
-    """Worth of one lot at a price in half ticks (> 0), quanta; rises with the price for every contract."""
-    if money.lot_quote > 0.0:
-        return -int(math.floor(money.lot_quote / (0.5 * half_ticks * money.tick_size * money.quantum_base) + 0.5))
-    return half_ticks
-
-
-@kernel
 def worth_path(money: Money, half_ticks: Int64s, out_quanta: Int64s) -> None:
     """`worth_quanta` of every price; same shapes."""
     for j in range(half_ticks.shape[0]):
         out_quanta[j] = worth_quanta(money, half_ticks[j])
-
-
-@kernel
-def lots_to_base(money: Money, lots: int, price: float) -> float:
-    """Signed base exposure of signed lots; `price` (quote per base) matters for inverse contracts only."""
-    if money.lot_quote > 0.0:
-        return lots * money.lot_quote / price
-    return lots * money.lot_base
-
-
-@kernel
-def base_per_lot(money: Money, price: float) -> float:
-    """Base exposure of one lot at a price (quote per base)."""
-    return money.lot_quote / price if money.lot_quote > 0.0 else money.lot_base
-
-
-@kernel
-def notional_quote(money: Money, lots: int, price: float) -> float:
-    """Quote notional of lots at a price (quote per base)."""
-    return lots * money.lot_quote if money.lot_quote > 0.0 else price * lots * money.lot_base
 
 
 @kernel
@@ -185,15 +133,6 @@ def ledger_mark(ledger: Int64s, money: Money, mid_half_ticks: int) -> None:
         ledger[INVENTORY] += ledger[POSITION] * (worth - ledger[MARK_WORTH])
     ledger[MARK_HALF] = mid_half_ticks
     ledger[MARK_WORTH] = worth
-
-
-@kernel
-def fee_nano(money: Money, price_ticks: int, lots: int, maker: int) -> int:
-    """Fee of one execution, nano of the currency that the contract pays in (quote; base for an inverse one), + = paid."""
-    rate = money.maker_fee if maker == 1 else money.taker_fee
-    price = price_ticks * money.tick_size
-    amount = lots * money.lot_quote / price if money.lot_quote > 0.0 else price * lots * money.lot_base
-    return int(math.floor(amount * rate * 1e9 + 0.5))
 
 
 @kernel

@@ -26,17 +26,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mm_platform.kernels.accounting import (
-    POSITION,
-    Money,
-    base_per_lot,
-    ledger_equity_quote,
-    ledger_fill,
-    ledger_funding,
-    ledger_mark,
-    lots_to_base,
-    new_ledger,
-)
+from mm_platform.kernels.accounting import POSITION, ledger_equity_quote, ledger_fill, ledger_funding, ledger_mark, new_ledger
 from mm_platform.kernels.exchange import GTX, IOC
 from mm_platform.kernels.hedging import (
     BLIND_PULL,
@@ -49,6 +39,7 @@ from mm_platform.kernels.hedging import (
     hedge_step,
 )
 from mm_platform.kernels.jit import kernel
+from mm_platform.kernels.money import Money, base_per_lot, lots_to_base
 from mm_platform.kernels.orders import (
     CANCEL,
     FLATTEN,

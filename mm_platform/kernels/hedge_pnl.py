@@ -49,15 +49,14 @@ from mm_platform.kernels.accounting import (
     NANO,
     POSITION,
     SPREAD,
-    Money,
     identity_residual_quanta,
     ledger_fill,
     ledger_mark,
     pnl_currency,
     quantum_of,
-    worth_quanta,
 )
 from mm_platform.kernels.jit import kernel
+from mm_platform.kernels.money import Money, worth_quanta
 
 Int64s = npt.NDArray[np.int64]
 

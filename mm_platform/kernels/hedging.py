@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from mm_platform.kernels.accounting import Money, base_per_lot, notional_quote
 from mm_platform.kernels.jit import kernel
+from mm_platform.kernels.money import Money, base_per_lot, notional_quote
 
 NONE: Final = 0
 OPPORTUNISTIC: Final = 1

@@ -10,8 +10,8 @@ Afterimages. A new best that crosses the other side moves that side's best to th
 levels in the map, where a later search can meet them again; the conservative rule drops them, for they are stale. The search for a new
 best goes no further than the outermost level since the side was last found empty, which is why that one is kept apart from the true extent.
 
-The window. A level beyond the window that cannot be the best is counted and ignored. A best, or a print, beyond it is `OUTSIDE_WINDOW`, and
-the row has then changed nothing: the caller raises `DataError`, or takes a larger window (`widened`) and repeats the row.
+The window. A level beyond the window that cannot be the best is counted and ignored. A best, or a print, beyond it is `OUTSIDE_WINDOW`. The row
+may then be half applied: the run cannot go on, and the caller raises `DataError`.
 """
 
 from __future__ import annotations

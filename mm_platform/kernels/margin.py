@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_platform.core.errors import ConfigError
-from mm_platform.kernels.accounting import MARK_HALF, POSITION, Money, ledger_equity
+from mm_platform.kernels.accounting import MARK_HALF, POSITION, ledger_equity
 from mm_platform.kernels.jit import kernel
+from mm_platform.kernels.money import Money
 
 Int64s = npt.NDArray[np.int64]
 

@@ -30,7 +30,6 @@ from mm_platform.kernels.accounting import (
     POSITION,
     TRAILING_VOLUME,
     FeeTiers,
-    Money,
     ledger_equity_quote,
     ledger_fill,
     ledger_funding,
@@ -91,6 +90,7 @@ from mm_platform.kernels.hedge_pnl import PairUnits, pair_fill, pair_mark
 from mm_platform.kernels.jit import Kernel, kernel
 from mm_platform.kernels.levels import LO_TICK
 from mm_platform.kernels.margin import LIQUIDATED, MarginParams, ledger_margin
+from mm_platform.kernels.money import Money
 from mm_platform.kernels.orders import FLATTEN, HEDGE, LIVE, PENDING_CANCEL, LocalOrders, local_add, local_find, local_free
 from mm_platform.kernels.queue import ExchangeParams
 from mm_platform.kernels.venue import (

@@ -26,10 +26,10 @@ from mm_platform.kernels.accounting import (
     TRAILING_VOLUME,
     Attribution,
     attribution,
-    base_per_lot,
     money_of,
 )
 from mm_platform.kernels.hedge_pnl import HedgeAttribution
+from mm_platform.kernels.money import base_per_lot
 from mm_platform.kernels.performance import max_drawdown_frac, round_trip_pnls, sharpe_ratio, win_rate
 from mm_platform.kernels.quoting import CLAMP_NAMES
 from mm_platform.kernels.risk import REASONS

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from mm_platform.core.errors import DataError
 from mm_platform.core.units import NS_PER_S, iso_utc
-from mm_platform.kernels.accounting import Money, money_of
+from mm_platform.kernels.accounting import money_of
 from mm_platform.kernels.decision import DecisionParams
+from mm_platform.kernels.money import Money
 from mm_platform.replay.result import ReplayResult
 from mm_platform.replay.schedule import ScheduledParameters, check_schedule
 from mm_platform.replay.session import ReplaySession, RunOptions

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mm_platform.core.errors import DataError, InvariantError
-from mm_platform.kernels.accounting import Money
 from mm_platform.kernels.decision import DecisionParams
 from mm_platform.kernels.hedging import HedgeParams, HedgeVenue
 from mm_platform.kernels.jit import kernel
+from mm_platform.kernels.money import Money
 from mm_platform.kernels.orders import OrderPolicy
 from mm_platform.kernels.quoting import QuoteParams
 from mm_platform.kernels.risk import RiskParams

@@ -27,7 +27,6 @@ from mm_platform.kernels.accounting import (
     NANO,
     POSITION,
     TRAILING_VOLUME,
-    Money,
     identity_residual_quanta,
     ledger_fill,
     ledger_funding,
@@ -50,6 +49,7 @@ from mm_platform.kernels.exchange import (
     TAKEN_FULL,
 )
 from mm_platform.kernels.levels import CONSERVATIVE, LO_TICK, MOST_TICKS, OK
+from mm_platform.kernels.money import Money
 from mm_platform.kernels.venue import (
     CANCEL,
     MID_HALF,

@@ -24,8 +24,8 @@ from mm_platform.kernels.accounting import (
     TAKER_LOTS,
     identity_residual_quanta,
     money_of,
-    worth_quanta,
 )
+from mm_platform.kernels.money import worth_quanta
 from mm_platform.replay.result import ReplayResult
 from mm_platform.replay.run import ScheduledParameters, SetInput, VenueInput, replay_many
 from mm_platform.replay.settings import ReplaySettings

@@ -34,7 +34,6 @@ from mm_platform.kernels.accounting import (
     SPREAD,
     TAKER_FILLS,
     Int64s,
-    Money,
     attribution,
     identity_residual_quanta,
     ledger_fill,
@@ -43,7 +42,6 @@ from mm_platform.kernels.accounting import (
     money_of,
     new_ledger,
     quantum_of,
-    worth_quanta,
 )
 from mm_platform.kernels.hedge_pnl import (
     HedgeAttribution,
@@ -55,6 +53,7 @@ from mm_platform.kernels.hedge_pnl import (
     pair_mark,
     pair_units,
 )
+from mm_platform.kernels.money import Money, worth_quanta
 
 LINEAR = InstrumentSpec(
     instrument="sim:BTC-USDT-PERP",

@@ -25,7 +25,6 @@ from mm_platform.kernels.accounting import (
     TRAILING_VOLUME,
     Attribution,
     FeeTiers,
-    Money,
     attribution,
     fee_tiers,
     identity_residual_quanta,
@@ -35,16 +34,14 @@ from mm_platform.kernels.accounting import (
     ledger_fill,
     ledger_funding,
     ledger_mark,
-    lots_to_base,
     markouts_path,
     money_at,
     money_of,
     new_ledger,
-    notional_quote,
     quantum_of,
     worth_path,
-    worth_quanta,
 )
+from mm_platform.kernels.money import Money, lots_to_base, notional_quote, worth_quanta
 
 SPEC = InstrumentSpec(instrument="sim:BTC-USDT-PERP", tick_size="0.01", lot_size="1", contract="linear", maker_fee=0.0, taker_fee=0.0)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mm_platform.kernels.accounting import FUNDING, HEDGE, POSITION, TAKER_FILLS, Money, identity_residual_quanta
+from mm_platform.kernels.accounting import FUNDING, HEDGE, POSITION, TAKER_FILLS, identity_residual_quanta
 from mm_platform.kernels.decision import (
     ACT_CANCEL,
     ACT_PLACE,
@@ -45,6 +45,7 @@ from mm_platform.kernels.hedging import (
     HedgeVenue,
     hedge_lots,
 )
+from mm_platform.kernels.money import Money
 from mm_platform.kernels.orders import FLATTEN, PENDING_NEW, QUOTE, OrderPolicy, taker_in_flight
 from mm_platform.kernels.orders import HEDGE as HEDGE_PURPOSE
 from mm_platform.kernels.quoting import ROLLING, QuoteParams

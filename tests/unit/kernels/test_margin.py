@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_platform.core.errors import ConfigError
-from mm_platform.kernels.accounting import Money, ledger_fill, ledger_mark, new_ledger
+from mm_platform.kernels.accounting import ledger_fill, ledger_mark, new_ledger
 from mm_platform.kernels.margin import BELOW_INITIAL, ENOUGH, LIQUIDATED, ledger_margin, liquidation_price, margin_params, margin_step
+from mm_platform.kernels.money import Money
 
 LINEAR = Money(0.001, 0.1, 0.0, 0.0)
 INVERSE = Money(0.0, 0.1, 0.0, 0.0, 100.0, 1e-12)
